@@ -1,0 +1,43 @@
+# demo: watch it work on a virtual truck      test: lint, types and all tests      soak: the tests at full length
+# bench: the performance table                clean: remove what these have made
+.PHONY: demo test soak bench clean setup packages bench-packages
+MAKEFLAGS += --no-print-directory
+
+PYTHON := $(shell for p in /usr/bin/python3 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+demo: setup
+	@.venv/bin/python -m tests.lab.demo
+
+test: setup
+	@.venv/bin/ruff check --quiet
+	@.venv/bin/ruff format --quiet --check
+	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/pytest --quiet
+
+soak: export LANWARD_SOAK = 1
+soak: test
+
+bench: setup bench-packages
+	@.venv/bin/python -m tests.bench
+
+setup: packages .venv/installed
+
+packages:
+	@sh tests/lab/packages.sh
+
+bench-packages:
+	@sh tests/lab/packages.sh bench
+
+.venv/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
+	@echo "setting up .venv"
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		--editable '.[dev]' --config-settings editable_mode=compat
+	@touch $@
+
+clean:
+	@test "$$(id -u)" != 0 || ! test -x .venv/bin/python || .venv/bin/python -m tests.lab.truck --sweep
+	@rm -rf .venv .cache build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""A DHCPv4 server per VLAN: a pure RFC 2131 engine, a durable lease store and the sockets around them."""

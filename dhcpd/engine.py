@@ -1,0 +1,467 @@
+"""RFC 2131 for one VLAN as a pure object: a datagram and ``now`` in, a `Decision` out.
+
+``now`` is service time in seconds (``dhcpd.clock``). Nothing here reads a clock, opens a socket or logs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from dhcpd import opt
+from dhcpd.decision import NOTHING, Decision, Note
+from dhcpd.identity import Directory, Node, host_name, reserved_key
+from dhcpd.leases import BOUND, DECLINED, Binding, Book, Columns, Row
+from dhcpd.offers import Offer, Offers
+from dhcpd.pool import RangeSet, Supply, dotted
+from dhcpd.probe import Prober
+from dhcpd.replies import Profile, Send, Times, compose, lease_times, refuse
+from dhcpd.settings import INFINITE, Scope
+from dhcpd.wire import (
+    BOOTREQUEST,
+    BROADCAST,
+    BROADCAST_FLAG,
+    BROADCAST_MAC,
+    CLIENT_PORT,
+    ETHERNET,
+    SERVER_PORT,
+    Message,
+    Type,
+    WireError,
+    decode,
+)
+
+MAX_CONFLICTS_PER_MAC = 16
+"""A station that answers for more free addresses than this does proxy ARP; believing it would empty the pool."""
+MAX_CONFLICT_MACS = 1024
+
+
+class Engine:
+    """One VLAN's server. Its memory is bounded: leases by the pool, offers by ``Scope.max_offers``."""
+
+    def __init__(self, scope: Scope, rows: Iterable[Columns], now: float) -> None:
+        self.scope = scope
+        self.started = int(now)
+        self.directory = Directory(scope.reservations, scope.match_client_id)
+        self.book = Book()
+        self.book.load(rows, self.directory.owner_of, now)
+        self.pool = RangeSet(scope.pools)
+        self.received: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self._offers = Offers(scope.max_offers)
+        self._prober = Prober(Supply(self.pool), self._is_free, enabled=scope.probe)
+        self._conflicts: dict[bytes, set[int]] = {}
+        self._full_since: float | None = None
+        self._profile = Profile(scope.router, scope.options, scope.boot)
+        self._profiles = {
+            id(one): Profile(scope.router, {**scope.options, **one.options}, one.boot or scope.boot)
+            for one in scope.reservations
+        }
+        self._times = lease_times(scope.lease_time, scope.t1, scope.t2)
+        self._handlers = {
+            bytes((Type.DISCOVER,)): ("discover", self._discover),
+            bytes((Type.REQUEST,)): ("request", self._request),
+            bytes((Type.DECLINE,)): ("decline", self._decline),
+            bytes((Type.RELEASE,)): ("release", self._release),
+            bytes((Type.INFORM,)): ("inform", self._inform),
+        }
+        self._first, self._last = int(scope.subnet.network_address), int(scope.subnet.broadcast_address)
+
+    # -- messages
+
+    def handle(self, data: bytes, now: float) -> Decision:
+        """Decide on one UDP payload. Never raises, whatever the bytes; what is not answered is counted by reason."""
+        try:
+            message = decode(data)
+        except WireError as error:
+            return self._drop(error.args[0])
+        options, mac = message.options, message.chaddr
+        handler = self._handlers.get(options.get(opt.MESSAGE_TYPE, b""))
+        is_plain = message.htype == ETHERNET and len(mac) == 6 and not mac[0] & 1 and not message.giaddr
+        if handler is None or message.op != BOOTREQUEST or not is_plain:
+            reason = self._malformed(message)
+            if handler is None or reason is not None:
+                return self._drop(reason or "unsupported_type")
+        name, decide = handler
+        self.received[name] += 1
+        return decide(message, self.directory.identify(message.htype, mac, options.get(opt.CLIENT_ID, b"")), now)
+
+    def _malformed(self, message: Message) -> str | None:
+        """Why a message with something unusual is none for a server of this VLAN."""
+        kind, mac = message.options.get(opt.MESSAGE_TYPE, b""), message.chaddr
+        if message.op != BOOTREQUEST:
+            return "not_a_request"
+        if len(kind) != 1:
+            return "bad_message_type" if kind else "bootp"
+        if message.htype == ETHERNET and (len(mac) != 6 or mac[0] & 1):
+            return "bad_hardware_address"
+        if not mac and not message.options.get(opt.CLIENT_ID):
+            return "no_identity"
+        if message.giaddr and not self._first < message.giaddr < self._last:
+            return "foreign_relay"
+        return None
+
+    def _discover(self, message: Message, node: Node, now: float) -> Decision:
+        """RFC 2131 section 4.3.1."""
+        if self.scope.known_only and node.reservation is None:
+            return self._drop("unknown_client")
+        probe = False
+        address = self._rightful(node)
+        if address is not None:
+            binding = self.book.by_address.get(address)
+            if binding is None or binding.owner != node.owner or not binding.is_live(now):
+                probe = self._prober.watch(address, now)
+                self._hold(node, address, now)
+        else:
+            offer = self._offers.get(node.owner)
+            if offer is None:
+                address, probe = self._choose(message, node, now)
+            else:
+                address = offer.address
+            if address is None:
+                return self._pool_full(now)
+            self._hold(node, address, now)
+        times = self._lease_times(message.options.get(opt.LEASE_TIME))
+        send = self._reply(message, node, Type.OFFER, address, times)
+        return Decision((), send, None, (address,) if probe else ())
+
+    def _choose(self, message: Message, node: Node, now: float) -> tuple[int | None, bool]:
+        """An address for a newcomer: the one it asks for when that is free, else the next free one, else the one whose
+        lease ended longest ago. With it, whether it needs a probe."""
+        wanted = int.from_bytes(message.options.get(opt.REQUESTED_ADDRESS, b""), "big")
+        if wanted and self._is_grantable(wanted, node):
+            return wanted, self._prober.watch(wanted, now)
+        address, probe = self._prober.take(now)
+        idle = self.book.idle
+        while address is None and idle:
+            oldest, _ = idle.popitem(last=False)
+            if self._is_dynamic(oldest) and self._offers.owner(oldest) is None:
+                address, probe = oldest, self._prober.watch(oldest, now)
+        return address, probe
+
+    def _request(self, message: Message, node: Node, now: float) -> Decision:
+        """RFC 2131 section 4.3.2, table 4: SELECTING has a server identifier, INIT-REBOOT a requested address only,
+        RENEWING and REBINDING have ``ciaddr`` only."""
+        server_id = message.options.get(opt.SERVER_ID)
+        requested = message.options.get(opt.REQUESTED_ADDRESS)
+        if server_id is not None and int.from_bytes(server_id, "big") != self.scope.router:
+            self._withdraw(node.owner)
+            return self._drop("other_server")
+        address = int.from_bytes(requested, "big") if requested is not None else message.ciaddr
+        if not address:
+            return self._drop("no_address")
+        if self.scope.known_only and node.reservation is None:
+            return self._drop("unknown_client")
+        offer = self._offers.get(node.owner)
+        right = self._rightful(node)
+        if server_id is not None and offer is not None and offer.address == address:
+            return self._grant(message, node, address, now)
+        if right is not None:
+            if right == address:
+                return self._grant(message, node, address, now)
+            return self._nak(message, "another address is yours", known=True)
+        if self._is_grantable(address, node) or (server_id is None and self._is_in_use_by(address, node)):
+            return self._grant(message, node, address, now)
+        known = server_id is not None or node.owner in self.book.by_owner
+        if not self._first <= address <= self._last:
+            return self._nak(message, "wrong network", known=known)
+        return self._nak(message, "address not available", known=known)
+
+    def _decline(self, message: Message, node: Node, now: float) -> Decision:
+        """RFC 2131 section 4.3.3: the client found its address in use."""
+        if self._is_for_another(message):
+            return self._drop("other_server")
+        binding = self.book.by_owner.get(node.owner)
+        address = int.from_bytes(message.options.get(opt.REQUESTED_ADDRESS, b""), "big")
+        if binding is None or binding.address != address:
+            return self._drop("not_the_holder")
+        return self._quarantine(address, node.mac, now, "declined")
+
+    def _release(self, message: Message, node: Node, now: float) -> Decision:
+        """RFC 2131 section 4.3.4."""
+        if self._is_for_another(message):
+            return self._drop("other_server")
+        binding = self.book.by_owner.get(node.owner)
+        if binding is None or binding.address != message.ciaddr:
+            return self._drop("not_the_holder")
+        if not binding.is_live(now):
+            return self._drop("already_released")
+        row = self.book.release(binding, int(now))
+        return Decision([row], None, self._note("info", "released", row))
+
+    def _inform(self, message: Message, node: Node, _now: float) -> Decision:
+        """RFC 2131 section 4.3.5: configuration for a client that has its address from elsewhere."""
+        if message.ciaddr and not self._first < message.ciaddr < self._last:
+            return self._drop("foreign_address")
+        return Decision((), self._reply(message, node, Type.ACK, 0, None))
+
+    def _is_for_another(self, message: Message) -> bool:
+        server_id = message.options.get(opt.SERVER_ID)
+        return server_id is not None and int.from_bytes(server_id, "big") != self.scope.router
+
+    # -- decisions
+
+    def _rightful(self, node: Node) -> int | None:
+        """The address that this node has, or had, or is written down to have."""
+        reservation = node.reservation
+        if reservation is not None and reservation.address is not None:
+            held = self.book.by_address.get(reservation.address)
+            if held is None or held.state != DECLINED:
+                return reservation.address
+        binding = self.book.by_owner.get(node.owner)
+        if binding is not None and self._is_dynamic(binding.address):
+            return binding.address
+        return None
+
+    def _is_dynamic(self, address: int) -> bool:
+        return address in self.pool and address not in self.directory.by_address
+
+    def _is_free(self, address: int) -> bool:
+        """In no book, on offer to nobody, reserved for nobody; ``address`` is in the pool."""
+        return (
+            address not in self.book.by_address
+            and self._offers.owner(address) is None
+            and address not in self.directory.by_address
+        )
+
+    def _is_grantable(self, address: int, node: Node) -> bool:
+        """Free, or on offer to this very node: a client may keep an address that we have no record of."""
+        if address not in self.pool:
+            return False
+        return self._is_free(address) or (
+            self._offers.owner(address) == node.owner and address not in self.directory.by_address
+        )
+
+    def _is_in_use_by(self, address: int, node: Node) -> bool:
+        """Quarantined because this very station answers for it: a client from before a loss of state."""
+        held = self.book.by_address.get(address)
+        return held is not None and held.state == DECLINED and held.mac == node.mac and self._is_dynamic(address)
+
+    def _grant(self, message: Message, node: Node, address: int, now: float) -> Decision:
+        """Commit the lease, then ACK (RFC 2131 section 4.3.2)."""
+        options = message.options
+        times = self._lease_times(options.get(opt.LEASE_TIME))
+        second = int(now)
+        client_id = options.get(opt.CLIENT_ID, b"")
+        reservation = node.reservation
+        previous = self.book.by_owner.get(node.owner)
+        row = Row(
+            address,
+            BOUND,
+            node.key,
+            node.mac,
+            client_id,
+            reservation.name if reservation is not None and reservation.name else host_name(options),
+            second,
+            None if times.lease == INFINITE else second + times.lease,
+        )
+        renewed = previous is not None and previous.address == address and previous.expires > now
+        self._clear(node.owner, address)
+        rows = self.book.grant(row, node.owner)
+        if len(rows) > 1 and self._is_dynamic(rows[1].address):
+            self._prober.give_back(rows[1].address)
+        if row.client != node.owner and (old := self.book.by_owner.get(row.client)) is not None and old.is_live(now):
+            rows.append(self.book.release(old, second))
+        send = self._reply(message, node, Type.ACK, address, times)
+        return Decision(rows, send, self._note("info", "renewed" if renewed else "granted", row))
+
+    def _lease_times(self, requested: bytes | None) -> Times:
+        scope = self.scope
+        if requested is None or len(requested) != 4:
+            return self._times
+        lease = min(max(int.from_bytes(requested, "big"), scope.min_lease_time), scope.max_lease_time)
+        return self._times if lease == self._times.lease else lease_times(lease, scope.t1, scope.t2)
+
+    def _reply(self, message: Message, node: Node, kind: int, yiaddr: int, times: Times | None) -> Send:
+        """An OFFER or ACK, and where it goes (RFC 2131 section 4.1). Nothing outside the VLAN is ever written to."""
+        profile = self._profile if node.reservation is None else self._profiles[id(node.reservation)]
+        payload = compose(message, kind, profile, yiaddr, times)
+        self.sent["offer" if kind == Type.OFFER else "ack"] += 1
+        ciaddr = message.ciaddr
+        if message.giaddr:
+            return Send(payload, None, message.giaddr, SERVER_PORT)
+        if message.htype != ETHERNET or node.mac in self.scope.always_broadcast:
+            return Send(payload, BROADCAST_MAC, BROADCAST, CLIENT_PORT)
+        if ciaddr and self._first < ciaddr < self._last:
+            return Send(payload, node.mac, ciaddr, CLIENT_PORT)
+        if message.flags & BROADCAST_FLAG:
+            return Send(payload, BROADCAST_MAC, BROADCAST, CLIENT_PORT)
+        return Send(payload, node.mac, yiaddr or BROADCAST, CLIENT_PORT)
+
+    def _nak(self, message: Message, why: str, *, known: bool) -> Decision:
+        """Tell a client that its address is wrong. Without authority only one that we know of (RFC 2131 4.3.2)."""
+        if not (known or self.scope.authoritative):
+            return self._drop("not_authoritative")
+        self.sent["nak"] += 1
+        payload = refuse(message, self.scope.router, why)
+        if message.giaddr:
+            send = Send(payload, None, message.giaddr, SERVER_PORT)
+        else:
+            send = Send(payload, BROADCAST_MAC, BROADCAST, CLIENT_PORT)
+        requested = int.from_bytes(message.options.get(opt.REQUESTED_ADDRESS, b"")[:4], "big") or message.ciaddr
+        fields = {"vlan": self.scope.name, "address": dotted(requested), "mac": message.chaddr.hex(":"), "why": why}
+        return Decision(send=send, note=Note("info", "refused", fields))
+
+    # -- offers
+
+    def _hold(self, node: Node, address: int, now: float) -> None:
+        """Keep an address for a client while its offer stands; the oldest offer makes room when the table is full."""
+        self._clear(node.owner, address)
+        if (oldest := self._offers.surplus()) is not None:
+            self._withdraw(oldest)
+        self._offers.put(node.owner, address, node.mac, now)
+        self.book.idle.pop(address, None)
+
+    def _clear(self, owner: bytes, address: int) -> None:
+        """``owner`` is about to have ``address``: end the offer of either."""
+        offers = self._offers
+        offer = offers.get(owner)
+        if offer is not None:
+            self._withdraw(owner, given=offer.address == address)
+        if (rival := offers.owner(address)) is not None:
+            self._withdraw(rival, given=True)
+
+    def _withdraw(self, owner: bytes, *, given: bool = False) -> None:
+        """End an offer; unless ``given``, its address is free again, or idle again when it is another's old one."""
+        offer = self._offers.pop(owner)
+        if offer is None or given:
+            return
+        binding = self.book.by_address.get(offer.address)
+        if binding is None:
+            if self._is_dynamic(offer.address):
+                self._prober.give_back(offer.address)
+        elif binding.state == BOUND and self._is_dynamic(offer.address):
+            self.book.idle[offer.address] = None
+            self.book.idle.move_to_end(offer.address, last=binding.owner == owner)
+
+    def _pool_full(self, now: float) -> Decision:
+        """Silence to the client, and one warning a minute."""
+        self.dropped["pool_full"] += 1
+        if self._full_since is not None and now - self._full_since < 60:
+            return NOTHING
+        self._full_since = now
+        return Decision(note=Note("warning", "pool_full", {"vlan": self.scope.name, "size": self.pool.size}))
+
+    # -- time and conflicts
+
+    def tick(self, now: float) -> list[Decision]:
+        """What time brings: offers lapse, leases and quarantines end, free addresses are probed."""
+        for owner in reversed(self._offers.lapsed(now)):
+            self._withdraw(owner)
+        decisions = [self._ended(binding) for binding in self.book.expire(now)]
+        if probes := self._prober.tick(now):
+            decisions.append(Decision(probes=probes))
+        return decisions
+
+    def deadline(self) -> float | None:
+        """The earliest time at which `tick` has something to do, None when nothing waits."""
+        times = (self._offers.deadline(), self.book.next_expiry(), self._prober.deadline())
+        return min((one for one in times if one is not None), default=None)
+
+    def _ended(self, binding: Binding) -> Decision:
+        if binding.state == BOUND:
+            return Decision(note=self._note("info", "expired", binding.row()))
+        row = self.book.forget(binding)
+        if self._is_dynamic(binding.address):
+            self._prober.give_back(binding.address)
+        return Decision([row], None, self._note("info", "quarantine_ended", row))
+
+    def heard(self, address: int, mac: bytes, now: float) -> Decision:
+        """Somebody at ``mac`` answers for ``address`` by ARP. The holder of the address may; anybody else is a squatter
+        when the address is free or on offer."""
+        answers = self._conflicts.get(mac, set())
+        if len(answers) > MAX_CONFLICTS_PER_MAC or not self._prober.heard(address):
+            return NOTHING
+        owner, offer = self._offers.owner(address), self._offers.of(address)
+        if offer is not None and offer.mac == mac:
+            return NOTHING
+        holder = self.book.by_address.get(address)
+        if holder is not None and holder.mac == mac:
+            if owner is not None and owner != holder.owner:
+                self._withdraw(owner)
+                if address in self.book.idle:
+                    self.book.idle.move_to_end(address)
+            return NOTHING
+        if len(self._conflicts) >= MAX_CONFLICT_MACS:
+            self._conflicts.clear()
+        self._conflicts[mac] = answers | {address}
+        if len(self._conflicts[mac]) > MAX_CONFLICTS_PER_MAC:
+            return self._proxy_arp(address, mac)
+        return self._quarantine(address, mac, now, "conflict")
+
+    def _proxy_arp(self, address: int, mac: bytes) -> Decision:
+        """From now on that station is not believed."""
+        if self._is_free(address):
+            self._prober.give_back(address)
+        fields = {"vlan": self.scope.name, "mac": mac.hex(":"), "cure": "switch off proxy ARP on that station"}
+        return Decision(note=Note("warning", "proxy_arp", fields))
+
+    def _quarantine(self, address: int, mac: bytes, now: float, why: str) -> Decision:
+        if (owner := self._offers.owner(address)) is not None:
+            self._withdraw(owner, given=True)
+        second = int(now)
+        rows = self.book.quarantine(address, mac, second, second + self.scope.quarantine)
+        return Decision(rows, None, self._note("warning", why, rows[0]))
+
+    # -- the operator's questions
+
+    def address_of_container(self, name: str) -> int | None:
+        """The address that the container of that name has or had."""
+        return self._rightful(self.directory.identify_container(name))
+
+    def fits(self, binding: Binding) -> bool:
+        """Whether the configuration would grant this binding's address to its holder now."""
+        if binding.state != BOUND:
+            return True
+        reserved = self.directory.by_address.get(binding.address)
+        return binding.address in self.pool if reserved is None else binding.owner == reserved_key(binding.address)
+
+    def strays(self, now: float) -> list[int]:
+        """The addresses of live leases that the configuration has no place for: their holders are refused at the next
+        renewal and get another address."""
+        book = self.book.by_address
+        suspects = {*self.pool.without(book), *(book.keys() & self.directory.by_address.keys())}
+        return sorted(one for one in suspects if book[one].is_live(now) and not self.fits(book[one]))
+
+    @property
+    def offers(self) -> int:
+        """Offers that stand."""
+        return len(self._offers)
+
+    def inherit(self, old: Engine) -> None:
+        """Go on where the engine of the previous configuration stopped: its counts, and the offers that still fit."""
+        self.received, self.sent, self.dropped = old.received, old.sent, old.dropped
+        self.started = old.started
+        for owner, offer in old.standing_offers():
+            if self._is_dynamic(offer.address) and self._offers.surplus() is None:
+                self._offers.restore(owner, offer)
+                self.book.idle.pop(offer.address, None)
+
+    def standing_offers(self) -> list[tuple[bytes, Offer]]:
+        """The offers by their clients' keys, in the order in which they end."""
+        return self._offers.items()
+
+    def step(self, seconds: int, now: float) -> list[Row]:
+        """The clock was set: move the leases granted by this engine along, and what waits."""
+        rows = self.book.shift(seconds, self.started, now)
+        self.started += seconds
+        self._offers.shift(seconds)
+        self._full_since = None
+        self._prober.shift(seconds)
+        return rows
+
+    def rows(self) -> list[Row]:
+        """All there is in the book, by ascending address."""
+        return [self.book.by_address[address].row() for address in sorted(self.book.by_address)]
+
+    def _drop(self, reason: str) -> Decision:
+        self.dropped[reason] += 1
+        return NOTHING
+
+    def _note(self, level: str, event: str, row: Row) -> Note:
+        fields: dict[str, Any] = {"vlan": self.scope.name, "address": dotted(row.address), "mac": row.mac.hex(":")}
+        if row.hostname:
+            fields["hostname"] = row.hostname
+        return Note(level, event, fields)

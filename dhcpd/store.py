@@ -1,0 +1,208 @@
+"""The lease database: one SQLite file for all VLANs, written by one thread, many leases to a commit.
+
+The loop hands over batches and goes on. The writer takes all that wait as one transaction, and a batch counts as done
+when its rows are synced to the disk. Reading happens at the start, and when a VLAN is added to a running service.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from zlib import crc32
+
+from dhcpd.database import COLUMNS, LATEST, LOG_PAGES, StoreError, is_damage, lock_folder, open_database
+from dhcpd.leases import Columns, Row
+from dhcpd.salvage import grow_log
+
+__all__ = ["Store", "StoreError"]
+
+Batch = Sequence[tuple[int, Row]]
+"""Rows, each with its VLAN's id. Of two rows for one address the later one counts."""
+
+Done = Callable[[Exception | None], object]
+"""Called on the loop thread, once per batch and in the order of the batches: None when the batch is on the disk, else
+why it is not. Must not raise."""
+
+Job = tuple[Batch, Done]
+
+CHUNK = 64
+"""Rows in one statement. More would not be cheaper, and every smaller number is a statement that SQLite compiles once
+and keeps."""
+
+_VLAN_IDS = 0xFFFFFF
+"""24 bits, as many as leave a row's key at 8 bytes in SQLite's variable-length integers."""
+
+_ROW = f"({','.join('?' * COLUMNS)})"
+_INSERT = [f"INSERT OR REPLACE INTO lease VALUES {','.join([_ROW] * rows)}" for rows in range(CHUNK + 1)]  # noqa: S608 - constants
+_SELECT = """SELECT key & 4294967295, state, client, mac, client_id, hostname, since, expires FROM lease
+  WHERE key BETWEEN ? AND ? AND state <> 0 ORDER BY key LIMIT 1000"""
+
+
+class Store:
+    """The leases in a folder. For one thread, the loop's, except where it says otherwise.
+
+    ``notes`` collects what the operator should read in the log (a damaged file was set aside, say), also from the
+    writer thread; the caller takes and logs them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open or create ``leases.db`` in that folder, whatever state it is in. Raises `StoreError` when the folder
+        cannot be used or another service uses it."""
+        self.notes: deque[str] = deque()
+        self._path = folder / "leases.db"
+        self._lock = lock_folder(folder)
+        try:
+            self._database = open_database(self._path, self.notes.append)
+        except StoreError:
+            self._lock.close()
+            raise
+        self._names: dict[int, str] = dict(self._database.execute("SELECT id, name FROM vlan"))
+        self._named = set(self._names)
+        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._finished: deque[tuple[Done, Exception | None]] = deque()
+        self._posted = False
+        self._writer: Thread | None = None
+
+    def vlan_id(self, name: str) -> int:
+        """The number under which that VLAN's rows are kept. It follows from the name, so that rows find their VLAN
+        again when the table of names is lost."""
+        number = crc32(name.encode()) & _VLAN_IDS
+        while self._names.setdefault(number, name) != name:
+            number = number + 1 & _VLAN_IDS
+        return number
+
+    def load(self, name: str) -> Iterator[Columns]:
+        """That VLAN's rows by ascending address, read as they are asked for, without what is free."""
+        return chain.from_iterable(self._read(self.vlan_id(name) << 32))
+
+    def _read(self, start: int) -> Iterator[list[Columns]]:
+        keys = (start, start | 0xFFFFFFFF)
+        while True:
+            try:
+                rows = self._database.execute(_SELECT, keys).fetchall()
+            except sqlite3.OperationalError:
+                if self._database.text_factory is not str:
+                    raise
+                self._database.text_factory = _lenient  # a name with a flipped bit; asked for only then, for it is slow
+                continue
+            if not rows:
+                return
+            yield rows
+            keys = (start + rows[-1][0] + 1, keys[1])
+
+    def latest(self) -> int:
+        """The latest ``since`` of all VLANs, 0 when there is none: the stamp for `dhcpd.clock.Clock`."""
+        query = "SELECT max(since) FROM lease WHERE since BETWEEN 0 AND ?"
+        (stamp,) = self._database.execute(query, (LATEST,)).fetchone()
+        return int(stamp or 0)
+
+    def start(self, post: Callable[[Callable[[], None]], object]) -> None:
+        """Start the writer. ``post`` makes the loop thread call a function soon, and may be called from any thread
+        (``loop.call_soon_threadsafe``)."""
+        self._writer = Thread(target=self._run, args=(post,), name="lease-writer")
+        self._writer.start()
+
+    def commit(self, batch: Batch, done: Done) -> None:
+        """Have the batch written. Never blocks; how many batches may wait is the caller's to bound."""
+        self.commit_all([(batch, done)])
+
+    def commit_all(self, jobs: list[Job]) -> None:
+        """Have several batches written as one transaction."""
+        self._queue.put(jobs)
+
+    def close(self) -> None:
+        """Write what waits, report it, and let go of the folder."""
+        if self._writer is not None:
+            self._queue.put(None)
+            self._writer.join()
+            self._deliver()
+        with suppress(sqlite3.Error):
+            self._database.close()
+        self._lock.close()
+
+    def _deliver(self) -> None:
+        self._posted = False
+        while self._finished:
+            done, error = self._finished.popleft()
+            done(error)
+
+    # -- on the writer thread
+
+    def _run(self, post: Callable[[Callable[[], None]], object]) -> None:
+        with suppress(OSError, sqlite3.Error):
+            grow_log(self._path, LOG_PAGES)
+            self._database.execute("DELETE FROM lease WHERE state = 0")
+        running = True
+        while running:
+            jobs, running = self._wait()
+            error = self._attempt([entry for batch, _ in jobs for entry in batch])
+            self._finished.extend((done, error) for _, done in jobs)
+            if self._finished and not self._posted:
+                self._posted = True
+                with suppress(RuntimeError):  # the loop is closed: `close` delivers
+                    post(self._deliver)
+
+    def _wait(self) -> tuple[list[Job], bool]:
+        """All jobs that wait, at least one, and whether more may come."""
+        jobs: list[Job] = []
+        more = self._queue.get()
+        while more is not None:
+            jobs += more
+            try:
+                more = self._queue.get_nowait()
+            except Empty:
+                return jobs, True
+        return jobs, False
+
+    def _attempt(self, rows: Batch) -> Exception | None:
+        """Commit the rows, if need be to a new database after the present one turned out to be damaged."""
+        try:
+            try:
+                self._write(rows)
+            except sqlite3.Error as error:
+                if not is_damage(error):
+                    raise
+                self._database.close()
+                self._database = open_database(self._path, self.notes.append)
+                self._named.clear()
+                self._write(rows)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the loop waits for an answer
+            return error
+        return None
+
+    def _write(self, rows: Batch) -> None:
+        unnamed = {vlan for vlan, _ in rows} - self._named
+        if not unnamed and len(rows) <= CHUNK:
+            self._insert(rows)
+            return
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            for vlan in unnamed:
+                self._database.execute("INSERT OR REPLACE INTO vlan VALUES (?, ?)", (vlan, self._names[vlan]))
+            for start in range(0, len(rows), CHUNK):
+                self._insert(rows[start : start + CHUNK])
+            self._database.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._database.execute("ROLLBACK")
+            raise
+        self._named |= unnamed
+
+    def _insert(self, rows: Batch) -> None:
+        """One statement: the interpreter's lock changes hands once per step of a statement, not once per row."""
+        if rows:
+            values: list[object] = []
+            for vlan, row in rows:
+                values.append(vlan << 32 | row[0])
+                values += row[1:]
+            self._database.execute(_INSERT[len(rows)], values)
+
+
+def _lenient(raw: bytes) -> str:
+    return raw.decode(errors="replace")

@@ -1,0 +1,1 @@
+"""Containers as DHCP clients: who a container is on a VLAN."""

@@ -1,0 +1,272 @@
+"""The composition root: one process that serves all VLANs of a configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from dhcpd.clock import Clock, settle
+from dhcpd.decision import Note
+from dhcpd.engine import Engine
+from dhcpd.leases import Columns, Row
+from dhcpd.link import Link, LinkError, find_interface
+from dhcpd.pool import dotted
+from dhcpd.server import Host, Server
+from dhcpd.settings import Scope
+from dhcpd.store import Store
+from router import SOCKET_NAME
+from router.config import Config, ConfigError, Vlan, load
+from router.control import Control
+from router.nfnetlink import FirewallError
+
+MAX_TICK, MIN_TICK = 1.0, 0.1
+"""Seconds between two looks at what time brings."""
+
+
+def monotonic() -> float:
+    """Seconds that run on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class App:
+    """The running service. ``log`` writes a `Note`; `reload` and `run` are its verbs."""
+
+    def __init__(self, path: Path, state: Path, log: Callable[[Note], None]) -> None:
+        self.path = path
+        self.state = state
+        self.log = log
+        self.started = time.time()
+        self.config: Config = load(path)
+        self.servers: dict[str, Server] = {}
+        self._dropped: dict[str, Counter[str]] = {}
+        self._drops_due = 0.0
+        self._lost: set[str] = set()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises `StoreError`, `LinkError` or `ControlError` when it cannot start."""
+        loop = asyncio.get_running_loop()
+        self.store = Store(self.state)
+        self.host = Host(self.store, self.now, self.log, self._committed)
+        try:
+            self._stamp = self.store.latest()
+            self.clock = Clock(time.time(), monotonic(), self._stamp)
+            self._serve(self.config.vlans, self._open(self.config.vlans))
+            self.host.start()
+            self.store.start(loop.call_soon_threadsafe)
+            gc.freeze()
+            gc.enable()
+            await self._until_stopped(loop)
+        finally:
+            for server in self.servers.values():
+                server.stop()
+            self.host.close()
+            self.store.close()
+            for server in self.servers.values():
+                server.link.close()
+
+    async def _until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
+        from router.forwarding import Forwarding  # noqa: PLC0415 - devices are served first
+
+        control = Control(self, self.state / SOCKET_NAME)  # before the rules: a start that fails leaves none behind
+        self.forwarding = Forwarding(self.log)
+        self._update_forwarding()
+        stop = asyncio.Event()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        ticker = asyncio.create_task(self._tick())
+        served = {name: server.link.interface for name, server in self.servers.items()}
+        self.log(Note("info", "ready", {"vlans": served, "seconds": round(time.time() - self.started, 3)}))
+        try:
+            await stop.wait()
+        finally:
+            ticker.cancel()
+            await control.close()
+            self.forwarding.close()
+        self.log(Note("info", "stopped", {}))
+
+    def now(self) -> float:
+        """Service time."""
+        return self.clock.now(monotonic())
+
+    def clock_offset(self) -> float:
+        """Seconds to add to service time for the wall clock's."""
+        return time.time() - self.now()
+
+    # -- configuration
+
+    def reload(self) -> tuple[list[str], list[str]]:
+        """Read the configuration file again and take it over as a whole, or keep the running one as a whole.
+
+        Returns (errors, changes): one of them is empty.
+        """
+        from router.changes import diff  # noqa: PLC0415 - not before the first reload: 10 ms
+
+        try:
+            new = load(self.path)
+            links = self._prepare(new)
+        except (ConfigError, LinkError, FirewallError) as error:
+            errors = error.errors if isinstance(error, ConfigError) else [str(error)]
+            self.log(Note("error", "reload_refused", {"file": str(self.path), "errors": errors}))
+            return errors, []
+        changes = diff(self.config, new)
+        self.config = new
+        self._serve(new.vlans, links)
+        self._update_forwarding()
+        self.log(Note("info", "reloaded", {"file": str(self.path), "changes": changes}))
+        return [], changes
+
+    def _prepare(self, new: Config) -> dict[str, Link]:
+        """Sockets for a configuration that the kernel would take as well."""
+        links = self._open(new.vlans)
+        try:
+            self.forwarding.check(new, {name: link.interface for name, link in links.items()}, self.now())
+        except FirewallError:
+            self._close(links, keep=[server.link for server in self.servers.values()])
+            raise
+        return links
+
+    def _update_forwarding(self) -> None:
+        self.forwarding.update(self.config, self.servers, self.now())
+
+    def _committed(self, vlan: str, rows: Sequence[Row]) -> None:
+        if self.forwarding.committed(vlan, rows, self.now()):
+            asyncio.get_running_loop().call_soon(self._update_forwarding)
+
+    def _open(self, vlans: tuple[Vlan, ...]) -> dict[str, Link]:
+        """A link for each VLAN, the open one where there is one on its interface; all of them or `LinkError`."""
+        present = (server.link for server in self.servers.values() if server.link.is_there())
+        running = {link.interface: link for link in present}
+        links: dict[str, Link] = {}
+        try:
+            for vlan in vlans:
+                interface = vlan.interface or find_interface(vlan.scope.subnet)
+                links[vlan.scope.name] = running.get(interface) or Link(interface)
+        except LinkError:
+            self._close(links, keep=running.values())
+            raise
+        return links
+
+    def _close(self, links: Mapping[str, Link], keep: Iterable[Link]) -> None:
+        kept = set(keep)
+        for link in links.values():
+            if link not in kept:
+                link.close()
+
+    def _serve(self, vlans: tuple[Vlan, ...], links: Mapping[str, Link]) -> None:
+        """Change over to these VLANs in one turn of the loop."""
+        old, self.servers = self.servers, {}
+        for server in old.values():
+            server.stop()
+        for vlan in vlans:
+            name = vlan.scope.name
+            before = old.get(name)
+            engine = before.engine if before and before.engine.scope == vlan.scope else self._engine(vlan.scope, before)
+            server = self.servers[name] = Server(engine, links[name], self.host)
+            if before is not None:
+                server.errors = before.errors
+            server.start()
+        self._close({name: server.link for name, server in old.items()}, keep=links.values())
+        self._lost.clear()
+
+    def _engine(self, scope: Scope, before: Server | None) -> Engine:
+        rows = self._load(scope.name) if before is None else before.engine.rows()
+        engine = Engine(scope, rows, self.now())
+        if before is not None:
+            engine.inherit(before.engine)
+        if strays := engine.strays(self.now()):
+            fields = {"vlan": scope.name, "leases": len(strays), "addresses": [dotted(one) for one in strays[:20]]}
+            self.log(Note("warning", "leases_outside_configuration", fields))
+        return engine
+
+    def _load(self, name: str) -> Iterator[Columns]:
+        """The stored leases of a VLAN, freed of a clock that was ahead when they were stamped."""
+        now = int(self.now())
+        return self.store.load(name) if self._stamp <= now else self._settled(name, now)
+
+    def _settled(self, name: str, now: int) -> Iterator[Row]:
+        changed = []
+        for stored in map(Row._make, self.store.load(name)):
+            since, expires = settle(stored.since, stored.expires, now)
+            row = stored._replace(since=since, expires=expires)
+            if row != stored:
+                changed.append((self.store.vlan_id(name), row))
+            yield row
+        self.store.commit(changed, self._rewritten)
+
+    def _rewritten(self, error: Exception | None) -> None:
+        if error is not None:
+            self.log(Note("error", "commit_failed", {"error": str(error)}))
+
+    # -- time
+
+    async def _tick(self) -> None:
+        while True:
+            pause = MAX_TICK
+            try:
+                pause = self._look()
+            except Exception as error:  # noqa: BLE001 - a defect in one look must not end all later ones
+                self.log(Note("error", "defect", {"error": repr(error)}))
+            await asyncio.sleep(min(max(pause, MIN_TICK), MAX_TICK))
+
+    def _look(self) -> float:
+        """Do what time brings; returns the seconds until there is more to do."""
+        if seconds := self.clock.step(time.time(), monotonic()):
+            self.log(Note("warning", "clock_set", {"seconds": seconds}))
+            for server in self.servers.values():
+                server.step(seconds)
+            self.forwarding.step()
+        self._report_database()
+        self._report_drops(monotonic())
+        deadlines = [self._visit(name, server) for name, server in list(self.servers.items())]
+        self.forwarding.watch(self.config, self.servers, self.now())
+        return min(deadlines) - self.now()
+
+    def _visit(self, name: str, server: Server) -> float:
+        """Do what is due on one VLAN, and serve it again when its interface was replaced by another."""
+        later = self.now() + MAX_TICK
+        if not server.link.is_there():
+            self._relink(name, server)
+        return min(server.tick() or later, later)
+
+    def _relink(self, name: str, server: Server) -> None:
+        """A network that was disconnected and connected again is a new interface, often of another name."""
+        vlan = next(vlan for vlan in self.config.vlans if vlan.scope.name == name)
+        if name not in self._lost:
+            self._lost.add(name)
+            self.log(Note("error", "interface_lost", {"vlan": name, "interface": server.link.interface}))
+            server.stop()
+            server.link.close()
+        try:
+            server.link = Link(vlan.interface or find_interface(vlan.scope.subnet))
+        except LinkError:
+            return
+        server.start()
+        self._lost.discard(name)
+        self.log(Note("warning", "interface_back", {"vlan": name, "interface": server.link.interface}))
+
+    def _report_database(self) -> None:
+        """What the store has to say; a database that was damaged gets all leases again."""
+        if not self.store.notes:
+            return
+        while self.store.notes:
+            self.log(Note("warning", "lease_database", {"what": self.store.notes.popleft()}))
+        for name, server in self.servers.items():
+            vlan = self.store.vlan_id(name)
+            self.store.commit([(vlan, row) for row in server.engine.rows()], self._rewritten)
+
+    def _report_drops(self, now: float) -> None:
+        """What was not answered since the last line about it: at most one a second, however much arrives."""
+        if now < self._drops_due:
+            return
+        seen = {name: Counter(server.engine.dropped) for name, server in self.servers.items()}
+        drops = {name: dict(new) for name, now in seen.items() if (new := now - self._dropped.get(name, Counter()))}
+        self._dropped = seen
+        if drops:
+            self._drops_due = now + 1
+            self.log(Note("info", "dropped", {"vlans": drops}))

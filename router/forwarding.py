@@ -1,0 +1,215 @@
+"""What the router forwards: the firewall, the source guard and the broadcast relay, kept as the configuration says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from math import inf
+from typing import Any, NamedTuple
+
+from dhcpd.decision import Note
+from dhcpd.leases import BOUND, Row
+from dhcpd.link import default_interface
+from dhcpd.server import Server
+from router import sysctls
+from router.advice import warnings
+from router.firewall import Firewall, FirewallError, Member, has_flowtables
+from router.nftables import Ruleset
+from router.relay import Leg, Relay
+from router.rules import ruleset
+from router.settings import Config, Kind, Node
+
+RETRY_SECONDS = 10.0
+"""Between two attempts to apply rules that the kernel refused."""
+
+Servers = Mapping[str, Server]
+
+
+class Wiring(NamedTuple):
+    """All that the rules depend on beside the configuration."""
+
+    legs: dict[str, str]
+    """The interface of each VLAN whose interface is there."""
+    wan: str | None
+    nodes: dict[tuple[str, str], int]
+    """The addresses of the nodes that the configuration names and does not locate."""
+
+
+class Forwarding:
+    """The kernel's rules for one thread's network namespace. They stay when the service ends.
+
+    `check` raises `FirewallError`; all others log it, once for each cause, and try again later: devices get their
+    addresses in any case, and nothing is forwarded that was not allowed before.
+    """
+
+    def __init__(self, log: Callable[[Note], None]) -> None:
+        self.error: str | None = None
+        self._log = log
+        self._firewall = Firewall()
+        self._relay: Relay | None = None
+        self._config: Config | None = None
+        self._wiring: Wiring | None = None
+        self._holders: dict[tuple[str, int], bytes] = {}
+        self._guarded: set[str] = set()
+        self._named: set[tuple[str, str]] = set()
+        self._retry_at = 0.0
+
+    def check(self, config: Config, interfaces: Mapping[str, str], now: float) -> None:
+        """Ask the kernel whether it would take the rules of a configuration."""
+        wiring = Wiring(dict(interfaces), _wan_interface(config, interfaces), {})
+        self._firewall.check(_rules(config, wiring), now)
+        if self._relay is not None:
+            self._relay.check(config.broadcast, _relay_legs(config, wiring))
+
+    def update(self, config: Config, servers: Servers, now: float, *, moved: bool = True) -> None:
+        """Make the kernel's rules those of a configuration, if anything that they depend on has changed. ``moved``: a
+        lease that the rules name may be another."""
+        if config is not self._config:
+            self._guarded = {vlan.scope.name for vlan in config.vlans if vlan.guard}
+            self._named = set(_unplaced(config))
+            for warning in warnings(config):
+                self._log(Note("warning", "rules_advice", {"what": warning}))
+        legs = {name: server.link.interface for name, server in servers.items() if server.link.is_there()}
+        nodes = self._wiring.nodes if self._wiring is not None and not moved else _places(self._named, servers)
+        wiring = Wiring(legs, _wan_interface(config, legs), nodes)
+        is_same = config is self._config and wiring == self._wiring
+        if is_same and (self.error is None or now < self._retry_at):
+            return
+        self._guard(self._apply, config, wiring, servers, now)
+        self._config, self._wiring, self._retry_at = config, wiring, now + RETRY_SECONDS
+
+    def step(self) -> None:
+        """The clock was set: what the guard holds ends at another time, so the next `watch` sets all anew."""
+        self._config = None
+
+    def watch(self, config: Config, servers: Servers, now: float) -> None:
+        """Repair what somebody else changed, and follow interfaces that went or came; to be called every second."""
+        self.update(config, servers, now, moved=False)
+        if self.error is None:
+            self._guard(self._repair, now)
+
+    def committed(self, vlan: str, rows: Sequence[Row], now: float) -> bool:
+        """Leases of a VLAN are on disk, and their ACKs are about to leave: let their holders pass the source guard.
+
+        True when a node that the rules name may have moved: an `update` is due.
+        """
+        if vlan in self._guarded:
+            self._guard(self._admit, vlan, rows, now)
+        return bool(self._named) and any((vlan, row.hostname) in self._named for row in rows)
+
+    def status(self) -> dict[str, Any]:
+        """What ``GET /status`` shows of it."""
+        relayed: dict[str, Any] = {}
+        repairs = self._firewall.repairs
+        if self._relay is not None:
+            repairs += self._relay.repairs
+            if self._config is not None and self._config.broadcast:
+                with suppress(FirewallError):
+                    relayed = {name: one._asdict() for name, one in self._relay.counts()[0].items()}
+        return {"error": self.error, "repairs": repairs, "broadcasts": relayed}
+
+    def close(self) -> None:
+        """Leave the rules as they are."""
+        if self._relay is not None:
+            self._relay.stop()
+        self._firewall.close()
+
+    def _guard(self, action: Callable[..., None], *arguments: Any) -> None:
+        try:
+            action(*arguments)
+        except FirewallError as error:
+            if self.error != str(error):
+                self._log(Note("error", "firewall_failed", {"error": str(error)}))
+            self.error = str(error)
+        else:
+            self.error = None
+
+    def _apply(self, config: Config, wiring: Wiring, servers: Servers, now: float) -> None:
+        members = None
+        if config is not self._config:
+            members = _members(config, servers, now)
+            self._holders = {(one.vlan, one.address): one.mac for one in members}
+        changed = self._firewall.apply(_rules(config, wiring), now, members)
+        for warning in sysctls.prepare(wiring.legs.values()):
+            self._log(Note("warning", "kernel_setting", {"what": warning}))
+        legs = _relay_legs(config, wiring)
+        if self._relay is None:
+            self._relay = Relay(config.broadcast, legs, self._log)
+            self._relay.start()
+        else:
+            self._relay.reload(config.broadcast, legs)
+        if changed:
+            self._firewall.watch(now)
+            self._log(Note("info", "rules_applied", {"legs": wiring.legs, "wan": wiring.wan}))
+
+    def _repair(self, now: float) -> None:
+        if self._firewall.watch(now):
+            self._log(Note("warning", "rules_repaired", {"repairs": self._firewall.repairs}))
+        if self._relay is not None:
+            self._relay.watch(now)
+
+    def _admit(self, vlan: str, rows: Sequence[Row], now: float) -> None:
+        entering: dict[Member, float] = {}
+        leaving: list[Member] = []
+        for row in rows:
+            is_live = row.state == BOUND and (row.expires is None or row.expires > now)
+            before = self._holders.pop((vlan, row.address), None)
+            if before is not None and (not is_live or before != row.mac):
+                leaving.append(Member(vlan, before, row.address))
+            if is_live:
+                self._holders[vlan, row.address] = row.mac
+                entering[Member(vlan, row.mac, row.address)] = inf if row.expires is None else row.expires
+        if leaving:
+            self._firewall.expel(leaving, now)
+        if entering:
+            self._firewall.admit(entering, now)
+
+
+def _rules(config: Config, wiring: Wiring) -> Ruleset:
+    return ruleset(config, wiring.legs, wiring.wan, wiring.nodes, offload=has_flowtables())
+
+
+def _wan_interface(config: Config, legs: Mapping[str, str]) -> str | None:
+    """The uplink: the interface that is named, else the one with the default route."""
+    if config.wan is None:
+        return None
+    interface = config.wan.interface or default_interface()
+    return None if interface in legs.values() else interface
+
+
+def _relay_legs(config: Config, wiring: Wiring) -> dict[str, Leg]:
+    scopes = {vlan.scope.name: vlan.scope for vlan in config.vlans}
+    return {name: Leg(one, scopes[name].subnet, scopes[name].router) for name, one in wiring.legs.items()}
+
+
+def _unplaced(config: Config) -> Iterable[tuple[str, str]]:
+    """The nodes that exceptions name and the file does not give an address."""
+    ends: list[Node] = [end for allow in config.allow for end in (allow.source, allow.target)]
+    ends += [publish.target for publish in config.publish]
+    return ((end.vlan or "", end.name or "") for end in ends if end.kind is Kind.NODE and end.address is None)
+
+
+def _places(named: Iterable[tuple[str, str]], servers: Servers) -> dict[tuple[str, str], int]:
+    """Where the nodes are that are known by their host name or their container's name: at their latest lease."""
+    places: dict[tuple[str, str], int] = {}
+    by_vlan: dict[str, set[str]] = {}
+    for vlan, name in named:
+        by_vlan.setdefault(vlan, set()).add(name)
+    for vlan in by_vlan.keys() & servers.keys():
+        engine = servers[vlan].engine
+        found = [one for one in engine.book if one.state == BOUND and one.hostname in by_vlan[vlan]]
+        places |= {(vlan, one.hostname): one.address for one in sorted(found, key=lambda one: one.since)}
+        containers = {(vlan, name): engine.address_of_container(name) for name in by_vlan[vlan]}
+        places |= {node: address for node, address in containers.items() if address is not None}
+    return places
+
+
+def _members(config: Config, servers: Servers, now: float) -> dict[Member, float]:
+    """All who hold a lease in a guarded VLAN."""
+    return {
+        Member(vlan.scope.name, one.mac, one.address): one.expires
+        for vlan in config.vlans
+        if vlan.guard and vlan.scope.name in servers
+        for one in servers[vlan.scope.name].engine.book
+        if one.is_live(now)
+    }

@@ -1,0 +1,251 @@
+"""The configuration as one nftables table, the same text for the same values.
+
+An established packet passes four rules with one look-up among them, whatever the configuration; the first packet of
+a connection passes one rule more for each set. VLANs, nodes and exceptions are elements.
+
+- ``forward``: a packet has an address of the leg it came in on (with ``guard``: a leased one, and the holder's MAC);
+  connections go from a VLAN to the WAN, from the WAN to what is published, and where an ``[[allow]]`` lets them.
+- ``input``: a VLAN reaches the router's address in that VLAN, and there DHCP, ping and ``router_ports``. Interfaces
+  that are neither a leg nor the WAN are not ours, but no packet of theirs gets to the addresses of a VLAN.
+- IPv6 is not forwarded, and not taken in from a leg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dhcpd.wire import SERVER_PORT
+from router.elements import (
+    ENCRYPTED,
+    PAIRS,
+    Wiring,
+    exceptions,
+    published,
+    quoted,
+    reserved_members,
+    wan_to_router,
+)
+from router.nftables import Ruleset, Set
+from router.settings import Config, Vlan
+
+_INTERFACE, _ADDRESS, _SERVICE = "ifname", "ipv4_addr", "inet_proto . inet_service"
+_ASKED = "ip protocol . th dport"
+"""Matches a service. ``meta l4proto`` would do as well, but Linux 7 refuses it in the key of an interval set."""
+_ABOUT = {"vlan_to_node": "[[vlan]] router_ports, [[allow]], [[broadcast]]"}
+_KINDS = {"vlan": _INTERFACE, "node": _ADDRESS}
+_SOURCES = {"vlan": "iifname", "node": "ip saddr"}
+_TARGETS = {"vlan": "oifname", "node": "ip daddr"}
+
+
+def ruleset(
+    config: Config,
+    legs: Mapping[str, str],
+    wan: str | None,
+    nodes: Mapping[tuple[str, str], int],
+    *,
+    offload: bool = False,
+) -> Ruleset:
+    """The rules of a configuration.
+
+    ``legs`` has the interface of each VLAN by its name, without those that are away; ``wan`` is the uplink;
+    ``nodes`` has the addresses of (VLAN, name) that the file does not tell. ``offload``: the kernel has flowtables.
+    """
+    wiring = Wiring(legs, wan, nodes)
+    placed = [(f"vlan[{index}]", vlan) for index, vlan in enumerate(config.vlans)]
+    served = [(place, vlan) for place, vlan in placed if vlan.scope.name in legs]
+    fast = [legs[vlan.scope.name] for _, vlan in served if not vlan.guard] if offload and wan else []
+    chains = {"forward": _forward(wan), "input": _input(wan)}
+    for place, vlan in served:
+        chains |= _vlan_chains(place, vlan, fast=legs[vlan.scope.name] in fast)
+    chains |= {"fast_path": _fast_path(wan)} if fast and wan else {}
+    chains |= {"connections": _connections(wan), "services": _services()}
+    if wan:
+        chains["encrypted_only"] = _encrypted_only()
+        chains |= {"prerouting": _prerouting(wan), "postrouting": _postrouting(wan)}
+    return Ruleset(_sets(config, wiring, placed, served), chains, _flowtables(fast, wan))
+
+
+# -- sets
+
+
+def _sets(
+    config: Config, wiring: Wiring, placed: Sequence[tuple[str, Vlan]], served: Sequence[tuple[str, Vlan]]
+) -> dict[str, Set]:
+    subnets = {str(vlan.scope.subnet): place for place, vlan in placed}
+    sets = {"subnets": Set(_ADDRESS, "[[vlan]] subnet", subnets, flags="interval")}
+    for name, elements in exceptions(config, wiring).items():
+        source, target = name.split("_to_")
+        key = f"{_KINDS[source]} . {_KINDS[target]} . {_SERVICE}"
+        sets[name] = Set(key, _ABOUT.get(name, "[[allow]]"), elements, flags="interval")
+    for place, vlan in served:
+        if vlan.guard:
+            members = reserved_members(vlan, place)
+            sets[guard_set(vlan.scope.name)] = Set(
+                f"ether_addr . {_ADDRESS}", f"{place}.guard", members, flags="timeout"
+            )
+    if wiring.wan:
+        sets |= _wan_sets(config, wiring)
+    return sets | _verdicts(wiring, served)
+
+
+def _wan_sets(config: Config, wiring: Wiring) -> dict[str, Set]:
+    kept, moved = published(config, wiring)
+    about = "[[publish]]"
+    return {
+        "wan_to_router": Set(_SERVICE, "[[allow]]", wan_to_router(config), flags="interval"),
+        "publish": Set(f"{_SERVICE} : {_ADDRESS}", about, kept, "map", "interval"),
+        "publish_moved": Set(f"{_SERVICE} : {_ADDRESS} . inet_service", f"{about} to_port", moved, "map"),
+    }
+
+
+def _verdicts(wiring: Wiring, served: Sequence[tuple[str, Vlan]]) -> dict[str, Set]:
+    """What becomes of a packet by its interface."""
+    legs = [(place, vlan, quoted(wiring.legs[vlan.scope.name])) for place, vlan in served]
+    forward = {f"{leg} : goto {_chain('from', vlan)}": place for place, vlan, leg in legs}
+    to_router = {f"{leg} : goto {_chain('to_router', vlan)}": place for place, vlan, leg in legs}
+    sets = {
+        "from_legs": Set(f"{_INTERFACE} : verdict", "[[vlan]]", forward, "map"),
+        "legs_to_router": Set(f"{_INTERFACE} : verdict", "[[vlan]]", to_router, "map"),
+    }
+    if wiring.wan:
+        exits = {f"{leg} . {quoted(wiring.wan)} : {_exit(vlan)}": _exit_place(place, vlan) for place, vlan, leg in legs}
+        sets["exits"] = Set(f"{_INTERFACE} . {_INTERFACE} : verdict", "[[vlan]] to [wan]", exits, "map")
+    return sets
+
+
+def _exit(vlan: Vlan) -> str:
+    return "jump encrypted_only" if vlan.encrypted_only else "accept"
+
+
+def _exit_place(place: str, vlan: Vlan) -> str:
+    return f"{place}.encrypted_only" if vlan.encrypted_only else place
+
+
+def guard_set(vlan: str) -> str:
+    """The set of a guarded VLAN's members, ``MAC . address``."""
+    return f"guard_{vlan}"
+
+
+def _chain(what: str, vlan: Vlan) -> str:
+    return f"{what}_{vlan.scope.name}"
+
+
+# -- chains
+
+
+def _about(what: str) -> str:
+    return f'comment "{what}"'
+
+
+def _forward(wan: str | None) -> list[str]:
+    """The clamp comes first because the answer to a SYN is established already (RFC 4459 section 3.2)."""
+    clamp = f"oifname {quoted(wan or '')} tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
+    return [
+        *([f"{clamp} {_about('[wan] path MTU')}"] if wan else []),
+        f"iifname vmap @from_legs {_about('[[vlan]]')}",
+        f"ip saddr @subnets counter drop {_about('[[vlan]] subnet: not from this interface')}",
+        f"goto connections {_about('[wan]')}",
+    ]
+
+
+def _vlan_chains(place: str, vlan: Vlan, *, fast: bool) -> dict[str, list[str]]:
+    subnet = f"ip saddr {vlan.scope.subnet}"
+    member, about = (subnet, place) if not vlan.guard else (f"ether saddr . ip saddr @{guard_set(vlan.scope.name)}", "")
+    about = about or f"{place}.guard"
+    spoofed = f"counter drop {_about(f'{about}: source not allowed')}"
+    heard = f"ip daddr 255.255.255.255 udp dport {SERVER_PORT} accept"
+    return {
+        _chain("from", vlan): [f"{member} goto {'fast_path' if fast else 'connections'} {_about(about)}", spoofed],
+        _chain("to_router", vlan): [
+            f"{heard} {_about(f'{place}: DHCP, from clients without an address or with that of another VLAN')}",
+            f"{subnet} goto services {_about(place)}",
+            f"counter drop {_about(f'{place}: source not in the subnet')}",
+        ],
+    }
+
+
+def _fast_path(wan: str) -> list[str]:
+    """Only between the WAN and VLANs without a guard: what is offloaded passes no rule any more."""
+    what = f"oifname {quoted(wan)} ct state established meta l4proto {{ tcp, udp }}"
+    return [f"{what} flow add @fast {_about('[wan]')}", f"goto connections {_about('[[vlan]]')}"]
+
+
+def _states() -> list[str]:
+    """Not a map in the rule: it would miss while the rule is being replaced."""
+    about = _about("replies, ICMP errors")
+    return [f"ct state established,related accept {about}", f"ct state invalid counter drop {about}"]
+
+
+def _pair_rule(name: str, about: str) -> str:
+    source, target = name.split("_to_")
+    return f"{_SOURCES[source]} . {_TARGETS[target]} . {_ASKED} @{name} accept {_about(about)}"
+
+
+def _connections(wan: str | None) -> list[str]:
+    """What a forwarded packet may do; at its end the policy of ``forward`` drops it."""
+    to_wan = [
+        f"iifname {quoted(wan or '')} ct status dnat accept {_about('[[publish]]')}",
+        f"iifname . oifname vmap @exits {_about('[[vlan]] to [wan]')}",
+    ]
+    return [*_states(), *(to_wan if wan else []), *(_pair_rule(name, "[[allow]]") for name in PAIRS)]
+
+
+def _encrypted_only() -> list[str]:
+    about = _about("[[vlan]] encrypted_only")
+    services = ", ".join(f"{protocol} . {port}" for protocol, ports in ENCRYPTED.items() for port in ports)
+    return [
+        f"{_ASKED} {{ {services} }} accept {about}",
+        f"ip protocol esp accept {about}",
+        f"icmp type echo-request accept {about}",
+    ]
+
+
+def _input(wan: str | None) -> list[str]:
+    """A leg that came back under another name is closed until the rules know it."""
+    from_wan = [
+        f"udp sport 67 udp dport 68 accept {_about('[wan] its own address by DHCP')}",
+        f"icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert }} accept {_about('[wan]')}",
+        f"{_ASKED} @wan_to_router accept {_about('[[allow]] from wan to router')}",
+        f"counter drop {_about('[wan]')}",
+    ]
+    guarded = [f"iifname {quoted(wan)} {rule}" for rule in from_wan] if wan else []
+    foreign = _about("[[vlan]] subnet: not from this interface")
+    return [
+        f'iifname "lo" accept {_about("loopback")}',
+        f"iifname vmap @legs_to_router {_about('[[vlan]]')}",
+        f"ip saddr @subnets counter drop {foreign}",
+        *_states(),
+        f"ip daddr @subnets counter drop {foreign}",
+        *guarded,
+    ]
+
+
+def _services() -> list[str]:
+    """What a VLAN's packet may ask of the router."""
+    return [
+        *_states(),
+        _pair_rule("vlan_to_node", _ABOUT["vlan_to_node"]),
+        _pair_rule("node_to_node", "[[allow]]"),
+        f"counter drop {_about('[[vlan]] router_ports: not open')}",
+    ]
+
+
+def _prerouting(wan: str) -> list[str]:
+    """``fib``: what the WAN sends through the router to somebody else is not for us."""
+    ours = f"iifname {quoted(wan)} fib daddr type local meta l4proto {{ tcp, udp }}"
+    about = _about("[[publish]]")
+    return [
+        f"{ours} dnat ip to {_ASKED} map @publish {about}",
+        f"{ours} dnat ip addr . port to {_ASKED} map @publish_moved {about}",
+    ]
+
+
+def _postrouting(wan: str) -> list[str]:
+    return [f"oifname {quoted(wan)} ip saddr @subnets masquerade {_about('[wan]')}"]
+
+
+def _flowtables(fast: Sequence[str], wan: str | None) -> dict[str, list[str]]:
+    if not fast or wan is None:
+        return {}
+    devices = ", ".join(quoted(one) for one in [*fast, wan])
+    return {"fast": ["hook ingress priority filter;", f"devices = {{ {devices} }};"]}

@@ -1,0 +1,237 @@
+"""The shell of one VLAN: commit before send, defects and socket errors as counters."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+from dhcpd import opt
+from dhcpd.decision import Note
+from dhcpd.engine import Engine
+from dhcpd.leases import Row
+from dhcpd.link import Link
+from dhcpd.server import MAX_DEFECTS_LOGGED, MAX_DRAIN, Host, Server
+from dhcpd.store import Job, Store
+from dhcpd.wire import Message, Type, encode
+from tests.dhcpd.script import ROUTER, START, ip, mac, packed, scope
+
+Done = Callable[[Exception | None], object]
+
+
+class FakeLink:
+    """A link whose network is the test: `wire` is the clients' end, `sent` what went out."""
+
+    interface = "leg1"
+
+    def __init__(self) -> None:
+        self.udp, self.wire = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.arp, self.neighbours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        for one in (self.udp, self.arp):
+            one.setblocking(False)
+        self.sent: list[tuple[bytes, int]] = []
+        self.error: OSError | None = None
+
+    def send(self, to: bytes, _source: int, address: int, _port: int, _payload: bytes) -> None:
+        if self.error:
+            raise self.error
+        self.sent.append((to, address))
+
+    def ask(self, address: int) -> None:
+        self.sent.append((b"", address))
+
+    def is_there(self) -> bool:
+        return self.udp.fileno() >= 0
+
+    def close(self) -> None:
+        for one in (self.udp, self.wire, self.arp, self.neighbours):
+            one.close()
+
+
+class FakeStore:
+    """A disk that is as slow as the test wants: a commit is done when it says so."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[Sequence[tuple[int, Row]], Done]] = []
+
+    def vlan_id(self, _name: str) -> int:
+        return 7
+
+    def commit(self, batch: Sequence[tuple[int, Row]], done: Done) -> None:
+        self.batches.append((batch, done))
+
+    def commit_all(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self.commit(*job)
+
+
+class Lab:
+    """A server with its engine between a `FakeLink` and a `FakeStore`."""
+
+    def __init__(self) -> None:
+        self.link, self.store = FakeLink(), FakeStore()
+        self.notes: list[Note] = []
+        self.engine = Engine(scope(probe=False), (), START)
+        self.host = Host(cast(Store, self.store), lambda: START, self.notes.append)
+        self.server = Server(self.engine, cast(Link, self.link), self.host)
+
+    def says(self, number: int, kind: int, **options: bytes) -> None:
+        values = {opt.MESSAGE_TYPE: bytes((kind,))} | {int(code[1:]): value for code, value in options.items()}
+        self.link.wire.send(encode(Message(chaddr=mac(number), options=values)))
+
+    def requests(self, number: int, address: str) -> None:
+        self.says(number, Type.REQUEST, o50=packed(address), o54=packed(ROUTER))
+
+    @property
+    def events(self) -> list[str]:
+        return [note.event for note in self.notes]
+
+
+def play(script: Callable[[Lab], Awaitable[None]]) -> None:
+    async def run() -> None:
+        lab = Lab()
+        lab.host.start()
+        lab.server.start()
+        try:
+            await script(lab)
+        finally:
+            lab.server.stop()
+            lab.host.close()
+            lab.link.close()
+
+    asyncio.run(run())
+
+
+async def turn() -> None:
+    """Let the loop read what is on the wire."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def test_an_offer_needs_no_commit() -> None:
+    async def script(lab: Lab) -> None:
+        lab.says(1, Type.DISCOVER)
+        await turn()
+        assert lab.link.sent == [(mac(1), ip("10.0.1.100"))]
+        assert not lab.store.batches
+
+    play(script)
+
+
+def test_an_ack_leaves_after_its_commit() -> None:
+    async def script(lab: Lab) -> None:
+        lab.requests(1, "10.0.1.100")
+        await turn()
+        ((batch, done),) = lab.store.batches
+        assert [(vlan, row.address) for vlan, row in batch] == [(7, ip("10.0.1.100"))]
+        assert not lab.link.sent
+        assert not lab.notes
+        done(None)
+        assert lab.link.sent == [(mac(1), ip("10.0.1.100"))]
+        assert lab.events == ["granted"]
+
+    play(script)
+
+
+def test_a_failed_commit_is_silence_and_an_error() -> None:
+    async def script(lab: Lab) -> None:
+        lab.requests(1, "10.0.1.100")
+        await turn()
+        lab.store.batches[0][1](OSError("disk full"))
+        assert not lab.link.sent
+        (note,) = lab.notes
+        assert (note.level, note.event, note.fields["error"]) == ("error", "commit_failed", "disk full")
+        assert lab.server.errors == {"commit": 1}
+
+    play(script)
+
+
+def test_all_leases_of_one_turn_are_one_commit() -> None:
+    async def script(lab: Lab) -> None:
+        for number in range(10):
+            lab.requests(number, f"10.0.1.{100 + number}")
+        await turn()
+        assert [len(batch) for batch, _ in lab.store.batches] == [10]
+
+    play(script)
+
+
+def test_a_turn_reads_no_more_than_its_share() -> None:
+    async def script(lab: Lab) -> None:
+        lab.link.wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        lab.link.wire.setblocking(False)
+        sent = 0
+        try:
+            while sent < 2 * MAX_DRAIN:
+                lab.link.wire.send(b"short")
+                sent += 1
+        except BlockingIOError:
+            pass
+        lab.server._drain()
+        assert lab.engine.dropped["short"] == min(sent, MAX_DRAIN)
+
+    play(script)
+
+
+def test_a_defect_costs_one_datagram_and_is_logged_a_few_times() -> None:
+    async def script(lab: Lab) -> None:
+        handle = lab.engine.handle
+
+        def broken(data: bytes, now: float) -> Any:
+            if data == b"poison":
+                raise KeyError("defect")
+            return handle(data, now)
+
+        lab.engine.handle = broken  # type: ignore[method-assign]
+        for _ in range(MAX_DEFECTS_LOGGED + 1):
+            lab.link.wire.send(b"poison")
+            await turn()
+        lab.says(1, Type.DISCOVER)
+        await turn()
+        assert lab.link.sent == [(mac(1), ip("10.0.1.100"))]
+        assert lab.server.errors["defect"] == MAX_DEFECTS_LOGGED + 1
+        assert lab.events == ["defect"] * MAX_DEFECTS_LOGGED
+        assert lab.notes[0].fields["datagram"] == b"poison".hex()
+
+    play(script)
+
+
+def test_an_error_of_a_socket_is_counted_and_logged_once() -> None:
+    async def script(lab: Lab) -> None:
+        lab.link.error = OSError(105, "No buffer space available")
+        for number in range(5):
+            lab.says(number, Type.DISCOVER)
+        await turn()
+        assert lab.server.errors == {"send": 5}
+        assert lab.events == ["send_failed"]
+        lab.link.error = None
+        lab.says(9, Type.DISCOVER)
+        await turn()
+        assert lab.link.sent
+
+    play(script)
+
+
+def test_a_stopped_server_reads_nothing_and_finishes_its_commits() -> None:
+    async def script(lab: Lab) -> None:
+        lab.requests(1, "10.0.1.100")
+        await turn()
+        lab.server.stop()
+        lab.server.stop()
+        lab.says(2, Type.DISCOVER)
+        await turn()
+        assert not lab.link.sent
+        lab.store.batches[0][1](None)
+        assert lab.link.sent == [(mac(1), ip("10.0.1.100"))]
+
+    play(script)
+
+
+def test_a_server_may_be_stopped_after_its_link_is_gone() -> None:
+    async def script(lab: Lab) -> None:
+        lab.server.stop()
+        lab.link.close()
+        lab.server.stop()
+
+    play(script)

@@ -1,0 +1,64 @@
+"""Golden cases of the rules: a sentence of intent, a configuration, what is known of the nodes, and the ruleset.
+
+`python -m tests.router.cases` writes the rulesets of all cases anew; the difference is for a human to read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from router.config import Config, parse
+from router.nftables import Ruleset
+from router.rules import ruleset
+
+FOLDER = Path(__file__).parent / "golden"
+_MARKS = ("--- configuration\n", "--- nodes\n", "--- ruleset\n")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file of `FOLDER`."""
+
+    intent: str
+    configuration: str
+    nodes: str
+    expected: str
+
+    @classmethod
+    def read(cls, path: Path) -> Case:
+        intent, configuration, nodes, expected = re.split("|".join(_MARKS), path.read_text())
+        return cls(intent, configuration, nodes, expected)
+
+    def rules(self) -> Ruleset:
+        """The rules as they are compiled now; a node's line is `vlan1/name address`, `offload` stands alone."""
+        lines = [line.split() for line in self.nodes.splitlines() if line]
+        nodes = {_vlan_and_name(line[0]): int(IPv4Address(line[1])) for line in lines if len(line) == 2}
+        return compiled(parse(self.configuration), nodes, offload=["offload"] in lines)
+
+    def __str__(self) -> str:
+        return "".join([self.intent, _MARKS[0], self.configuration, _MARKS[1], self.nodes, _MARKS[2], self.expected])
+
+
+def _vlan_and_name(text: str) -> tuple[str, str]:
+    vlan, _, name = text.partition("/")
+    return vlan, name
+
+
+def compiled(config: Config, nodes: Mapping[tuple[str, str], int] | None = None, *, offload: bool = False) -> Ruleset:
+    """The rules on the virtual truck, whose legs are named by their tags."""
+    legs = {vlan.scope.name: f"leg{vlan.tag}" for vlan in config.vlans}
+    return ruleset(config, legs, "wan" if config.wan else None, nodes or {}, offload=offload)
+
+
+def main() -> None:
+    for path in sorted(FOLDER.glob("*.txt")):
+        case = Case.read(path)
+        path.write_text(str(Case(case.intent, case.configuration, case.nodes, str(case.rules()))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The command line, as far as it needs no running service."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router import SOCKET_NAME, client
+from router.__main__ import main
+from tests.router.good import GOOD
+
+LEASE = {
+    "vlan": "vlan1", "address": "10.0.1.100", "kind": "device", "state": "bound", "mac": "02:00:00:00:00:01",
+    "client_id": None, "hostname": "gps", "container": None, "expires": "2027-01-15T09:00:00Z", "fits": True,
+}  # fmt: skip
+Capture = pytest.CaptureFixture[str]
+
+
+def table(**changes: Any) -> list[str]:
+    """The cells of the one row of a lease table."""
+    _, row = client.lease_table([LEASE | changes])
+    return re.split(" {2,}", row)
+
+
+def test_a_good_file_is_fine(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "lanward.toml"
+    file.write_text(GOOD)
+    assert main(["check-config", str(file)]) == 0
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == (f"{file}: fine: 2 VLANs (vlan1, vlan2)\n", "")
+
+
+def test_each_error_of_a_bad_file_is_a_line_with_its_place(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "lanward.toml"
+    file.write_text(GOOD.replace("tag = 1", "tag = 0").replace('pools = ["10.0.1.100', 'pools = ["10.0.3.100'))
+    assert main(["check-config", str(file)]) == 2
+    shown = capsys.readouterr()
+    places = [line.split(": ")[0] for line in shown.err.splitlines()]
+    assert {"vlan[0].tag", "vlan[0].pools[0]"} <= set(places)
+    assert not shown.out
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["check-config", str(tmp_path / "absent")]) == 2
+    assert capsys.readouterr().err == f"{tmp_path / 'absent'}: No such file or directory\n"
+
+
+@pytest.mark.parametrize("words", [[], ["dance"], ["leases", "--loud"], ["run", "--config"]])
+def test_bad_usage(words: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "usage: lanward" in capsys.readouterr().err
+
+
+def test_help_names_the_commands(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in ("run", "check-config", "leases", "status"))
+
+
+@contextmanager
+def answering(state: Path, answer: bytes) -> Iterator[None]:
+    """Something that listens on the control socket and says ``answer`` to the first who asks."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(state / SOCKET_NAME))
+        listening.listen()
+        listening.settimeout(5)
+
+        def serve() -> None:
+            asking, _ = listening.accept()
+            with asking:
+                asking.recv(4096)
+                asking.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join()
+
+
+@pytest.mark.parametrize("answer", [b"", b"hello\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{,}"])
+def test_an_answer_that_is_none(tmp_path: Path, answer: bytes, capsys: Capture) -> None:
+    with answering(tmp_path, answer):
+        assert main(["leases", "--state", str(tmp_path)]) == 3
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert "lanward is not running" in sentence
+
+
+def test_nobody_listens(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / SOCKET_NAME).touch()
+    assert main(["status", "--state", str(tmp_path)]) == 3
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_leases_for_programs(tmp_path: Path, capsys: Capture) -> None:
+    body = json.dumps([LEASE]).encode()
+    with answering(tmp_path, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body):
+        assert main(["leases", "--json", "--state", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out) == [LEASE]
+
+
+def test_a_lease_is_a_row() -> None:
+    assert table() == [
+        "vlan1", "10.0.1.100", "bound", "gps", "device", "02:00:00:00:00:01", "2027-01-15T09:00:00Z",
+    ]  # fmt: skip
+
+
+def test_a_row_says_what_is_special() -> None:
+    assert "bound (outside the configuration)" in table(fits=False)
+    assert "web" in table(container="web")
+    assert table(expires=None)[-1] == "never"
+    assert table(state="reserved", expires=None)[-1] == "-"
+
+
+def test_columns_are_aligned_and_end_without_blanks() -> None:
+    assert client.columns([("A", "BB", "C"), ("long", "x", "")]) == ["A     BB  C", "long  x"]
+
+
+def test_a_table_without_leases_is_its_head() -> None:
+    assert len(client.lease_table([])) == 1

@@ -1,0 +1,159 @@
+"""The control socket and the command line of a running service."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.netns import wait_until
+from tests.lab.service import COMMAND, REPOSITORY
+from tests.wire import control
+from tests.wire.segment import Segment, reservation, vlan
+from tests.wire.station import Lan
+
+SAMPLE = re.compile(r'(?P<name>[a-z_]+)(?:\{(?:[a-z]+="[^"\\\n]*",?)+\})? \d+(?:\.\d+)?')
+HOSTILE = [
+    b"\x1b[2J\x1b]0;owned\x07", b"<script>alert(1)</script>", b'a"b\'c\\d', b"two\nlines\r\n", b"nul\0byte",
+    b"\xff\xfe\x80", b"../../etc/passwd", b"$(reboot)`id`", "\u202eevil".encode(), b"{}[]=,", b" ", b"x" * 255,
+]  # fmt: skip
+PLAIN = re.compile(r"[A-Za-z0-9._-]{0,63}")
+
+
+@pytest.fixture
+def segment(tmp_path: Path) -> Iterator[Segment]:
+    with Segment(tmp_path, vlans=2) as built:
+        yield built
+
+
+def check_metrics(body: bytes) -> dict[str, str]:
+    """Prometheus text format 0.0.4: each sample belongs to the family announced before it. Returns name -> type."""
+    families: dict[str, str] = {}
+    current = ""
+    assert body.endswith(b"\n")
+    for line in body.decode().splitlines():
+        if line.startswith("# TYPE "):
+            _, _, current, kind = line.split()
+            assert current not in families
+            assert kind in {"counter", "gauge"}
+            families[current] = kind
+        elif not line.startswith("# HELP "):
+            sample = SAMPLE.fullmatch(line)
+            assert sample, line
+            assert sample["name"] == current
+    return families
+
+
+def test_the_socket_answers_what_it_should_and_nothing_else(segment: Segment) -> None:
+    segment.service.start(vlan(1) + vlan(2))
+    state = segment.service.state
+    mode = (state / "lanward.sock").stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o660
+    found = {
+        (method, target): control.ask(state, method, target).status
+        for method in ("GET", "POST", "PUT", "DELETE")
+        for target in ("/leases", "/status", "/metrics", "/reload", "/", "/../../etc/passwd", "/leases/x")
+    }
+    good = {("GET", "/leases"), ("GET", "/status"), ("GET", "/metrics"), ("POST", "/reload")}
+    assert {asked for asked, status in found.items() if status == 200} == good
+    assert {status for asked, status in found.items() if asked not in good} == {404, 405}
+    assert found["GET", "/"] == 404
+    assert control.ask(state, "GET", "/leases") == (200, "application/json", b"[]")
+    assert "Traceback" not in segment.service.log.read_text()
+
+
+def test_metrics_are_prometheus_text(segment: Segment) -> None:
+    segment.service.start(vlan(1) + vlan(2))
+    with Lan(segment) as lan:
+        lan.device(1).join()
+    answer = control.ask(segment.service.state, "GET", "/metrics")
+    assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    families = check_metrics(answer.body)
+    assert families["lanward_leases"] == "gauge"
+    assert families["lanward_packets_received_total"] == "counter"
+    lines = answer.body.decode().splitlines()
+    assert 'lanward_leases{vlan="vlan1",state="bound"} 1' in lines
+    assert 'lanward_leases{vlan="vlan2",state="bound"} 0' in lines
+    assert 'lanward_packets_sent_total{vlan="vlan1",type="ack"} 1' in lines
+
+
+def test_the_command_line_shows_leases_and_status(segment: Segment) -> None:
+    camera = reservation(name="camera", mac="02:00:00:00:00:09", address="10.1.0.20")
+    segment.service.start(vlan(1) + camera + vlan(2))
+    with Lan(segment) as lan:
+        lan.device(1, hostname="gps").join()
+    head, bound, reserved = sorted(segment.service.ask("leases").splitlines(), key=lambda line: "10.1" in line)
+    assert head.split() == ["VLAN", "ADDRESS", "STATE", "NAME", "KIND", "MAC", "EXPIRES"]
+    rows = {row.split()[1]: row.split() for row in (bound, reserved)}
+    assert rows["10.1.1.0"][:6] == ["vlan1", "10.1.1.0", "bound", "gps", "device", "02:00:00:00:00:01"]
+    assert rows["10.1.0.20"] == ["vlan1", "10.1.0.20", "reserved", "camera", "device", "02:00:00:00:00:09", "-"]
+    first, second = segment.service.ask("status").splitlines()[-2:]
+    assert first.split() == ["vlan1", "10.1.0.0/16", "leg1", "1", "0", "0", "1", "51199", "51200"]
+    assert second.split()[:3] == ["vlan2", "10.2.0.0/16", "leg2"]
+    status = json.loads(segment.service.ask("status", "--json"))
+    assert {"version", "config", "state", "since", "vlans"} <= status.keys()
+
+
+@pytest.mark.parametrize("verb", ["leases", "status"])
+def test_a_service_that_does_not_run_is_one_sentence(tmp_path: Path, verb: str) -> None:
+    words = [*COMMAND, verb, "--state", str(tmp_path)]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=10)
+    assert (done.returncode, done.stdout) == (3, "")
+    (sentence,) = done.stderr.splitlines()
+    assert "lanward is not running" in sentence
+    assert str(tmp_path) in sentence
+
+
+def test_hostile_host_names_come_out_harmless(segment: Segment) -> None:
+    segment.service.start(vlan(1))
+    with Lan(segment) as lan:
+        devices = [lan.device(n, hostname=name, client_id=b"\0" + name[:60]) for n, name in enumerate(HOSTILE)]
+        for one in devices:
+            one.join()
+    rows = segment.service.leases()
+    assert len(rows) == len(HOSTILE)
+    assert all(PLAIN.fullmatch(row["hostname"] or "") for row in rows)
+    assert len(segment.service.ask("leases").splitlines()) == len(HOSTILE) + 1
+    assert segment.service.ask("leases").replace("\n", "").isprintable()
+    wait_until(lambda: len(segment.service.events("granted")) == len(HOSTILE), 3, "the log lines")
+    assert all(line.startswith("{") and line.isprintable() for line in segment.service.log.read_text().splitlines())
+    check_metrics(control.ask(segment.service.state, "GET", "/metrics").body)
+
+
+def test_a_vlan_may_be_named_like_a_field_of_the_log(segment: Segment) -> None:
+    segment.service.start(vlan(1, name="event", known_only=True))
+    with Lan(segment) as lan:
+        lan.device(1).discover(timeout=0)
+    wait_until(lambda: segment.service.events("dropped"), 3, "the drop in the log")
+    assert segment.service.events("dropped")[0]["vlans"] == {"event": {"unknown_client": 1}}
+
+
+@pytest.mark.parametrize("ask", ["/leases", "/metrics", "/status"])
+def test_questions_hold_up_no_offer(segment: Segment, ask: str, count: Callable[[int, int], int]) -> None:
+    segment.service.start(vlan(1) + vlan(2))
+    segment.load("direct", count=20_000, window=128, seconds=60)
+    load = segment.start_load("direct", first=20_000, count=count(1000, 10_000), rate=500, window=256, seconds=40)
+    asked, longest = 0, 0.0
+    while load.poll() is None:
+        began = time.monotonic()
+        body = control.ask(segment.service.state, "GET", ask).body
+        longest = max(longest, time.monotonic() - began)
+        asked += 1
+    figures = json.loads(load.communicate()[0])
+    offer = figures["offer_us"]
+    print(
+        f"{ask}: {asked} answers of {len(body)} bytes, longest {longest:.2f} s; OFFER p50 {offer['p50']:.0f} us",
+        end="; ",
+    )
+    print(f"p99 {offer['p99']:.0f} us, latest {offer['max']:.0f} us")
+    assert (figures["unfinished"], figures["lost"], figures["retransmits"]) == (0, 0, 0)
+    assert offer["max"] < 50_000
+    if ask == "/leases":
+        assert len(json.loads(body)) >= 20_000

@@ -1,0 +1,154 @@
+"""Starts that cannot be: one sentence that says why and what to do, and an exit code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.lab import netns
+from tests.lab.netns import wait_until
+from tests.lab.service import COMMAND, REPOSITORY
+from tests.wire.segment import Segment, vlan
+from tests.wire.station import Lan
+
+BAD_CONFIGURATION, NOT_PERMITTED = 2, 3
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
+
+
+@pytest.fixture
+def segment(tmp_path: Path) -> Iterator[Segment]:
+    with Segment(tmp_path) as built:
+        yield built
+
+
+def run(segment: Segment, config: str, state: Path | None = None, prefix: Sequence[str] = ()) -> tuple[int, list[str]]:
+    """Run the service to its end, which it has to reach by itself: its exit code and the lines that it wrote."""
+    file = segment.service.config.with_name("other.toml")
+    file.write_text(config)
+    words = [*netns.enter(segment.server), *prefix, *COMMAND, "run", "--config", str(file)]
+    words += ["--state", str(state or segment.service.state)]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=10)
+    assert not done.stdout
+    return done.returncode, done.stderr.splitlines()
+
+
+def refusal(segment: Segment, config: str, state: Path | None = None, prefix: Sequence[str] = ()) -> str:
+    """The one sentence with which a start is refused."""
+    code, lines = run(segment, config, state, prefix)
+    assert (code, len(lines)) == (NOT_PERMITTED, 1), lines
+    return lines[0]
+
+
+def test_a_bad_configuration_shows_all_errors(segment: Segment) -> None:
+    bad = vlan(tag=5000, pools=["10.2.1.0-10.2.1.9"], lease_time="soon")
+    code, lines = run(segment, bad)
+    places = [line.split(": ")[0] for line in lines]
+    assert (code, sorted(places)) == (
+        BAD_CONFIGURATION,
+        ["vlan[0].lease_time", "vlan[0].pools[0]", "vlan[0].tag"],
+    )
+    assert not list(segment.service.state.iterdir())
+
+
+def test_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
+    words = [*COMMAND, "run", "--config", str(tmp_path / "absent"), "--state", str(tmp_path)]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=10)
+    assert (done.returncode, done.stderr) == (BAD_CONFIGURATION, f"{tmp_path / 'absent'}: No such file or directory\n")
+
+
+def test_a_port_in_use(segment: Segment, tmp_path: Path) -> None:
+    if shutil.which("dnsmasq") is None:
+        pytest.skip("dnsmasq is not installed")
+    options = [
+        "--no-daemon",
+        "--port=0",
+        "--conf-file=/dev/null",
+        "--user=root",
+        "--dhcp-range=10.1.2.0,10.1.2.9,255.255.0.0",
+    ]
+    rival = subprocess.Popen(
+        [*netns.enter(segment.server), "dnsmasq", *options, f"--dhcp-leasefile={tmp_path / 'dnsmasq'}"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: "00000000:0043 " in udp_sockets(rival.pid), 5, "dnsmasq to take the port")
+        sentence = refusal(segment, vlan())
+    finally:
+        rival.kill()
+        rival.wait()
+    assert "port 67 on leg1 is in use" in sentence
+    assert "ss -lunp" in sentence
+
+
+def udp_sockets(pid: int) -> str:
+    return Path(f"/proc/{pid}/net/udp").read_text()
+
+
+def test_a_second_service_on_one_interface(segment: Segment, tmp_path: Path) -> None:
+    segment.service.start(vlan())
+    (tmp_path / "other").mkdir()
+    assert "port 67 on leg1 is in use" in refusal(segment, vlan(), tmp_path / "other")
+    with Lan(segment) as lan:
+        lan.device(1).join()
+
+
+def test_a_second_service_on_one_state_folder(segment: Segment) -> None:
+    segment.service.start(vlan())
+    sentence = refusal(segment, vlan())
+    assert str(segment.service.state) in sentence
+    with Lan(segment) as lan:
+        lan.device(1).join()
+    assert segment.service.leases()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"), [({"interface": "eth7"}, "eth7"), ({"tag": 2}, "10.1.0.0/16")], ids=["named", "by subnet"]
+)
+def test_a_missing_interface(segment: Segment, settings: dict[str, object], named: str) -> None:
+    netns.batch(["link del leg1"], segment.server)
+    assert named in refusal(segment, vlan(1, **settings))
+
+
+def test_no_privilege(segment: Segment) -> None:
+    state = public_folder(segment)
+    os.chown(state, 65534, 65534)
+    sentence = refusal(segment, vlan(interface="leg1"), state, NOBODY)
+    assert "no permission for sockets on leg1: run as root" in sentence
+
+
+def test_a_state_folder_that_cannot_be_written(segment: Segment) -> None:
+    state = public_folder(segment)
+    state.chmod(0o555)
+    assert str(state) in refusal(segment, vlan(), state, NOBODY)
+
+
+def test_a_state_folder_that_is_a_file(segment: Segment) -> None:
+    segment.service.config.touch()
+    assert str(segment.service.config) in refusal(segment, vlan(), segment.service.config)
+
+
+def test_a_state_folder_with_a_path_too_long_for_a_socket(segment: Segment, tmp_path: Path) -> None:
+    state = tmp_path / ("x" * 120)
+    state.mkdir()
+    assert str(state) in refusal(segment, vlan(), state)
+
+
+def public_folder(segment: Segment) -> Path:
+    """A state folder that everybody can reach, as pytest's own cannot be."""
+    state = segment.service.state
+    for folder in state.parents[:3]:
+        folder.chmod(0o755)
+    return state
+
+
+def test_a_socket_that_a_killed_service_left_is_replaced(segment: Segment) -> None:
+    segment.service.start(vlan())
+    segment.service.kill9()
+    assert (segment.service.state / "lanward.sock").exists()
+    segment.service.start()
+    assert segment.service.leases() == []
