@@ -127,6 +127,14 @@ class Client(ABC):
         wait_until(lambda: self.uses(lease), timeout, f"{self.program} to use {lease}")
         return lease
 
+    def await_loss(self) -> None:
+        """Return when a client that follows its cable has seen that it is pulled."""
+        wait_until(self.has_seen_loss, 5, f"{self.program} to notice that its link is down")
+
+    def has_seen_loss(self) -> bool:
+        """Whether the client knows that its cable is pulled, if it cares."""
+        return True
+
     def uses(self, lease: Lease) -> bool:
         """Whether the kernel sends what is for the internet to the lease's router, from the lease's address."""
         command = [*netns.enter(self.netns), "ip", "route", "get", "198.51.100.9"]
@@ -249,8 +257,15 @@ class Networkd(Client):
 
     def reboot(self, timeout: float = 15.0) -> Lease:
         seen = len(self.leases())
-        netns.batch(["link set eth0 down", "link set eth0 up"], self.netns)
+        netns.batch(["link set eth0 down"], self.netns)
+        self.await_loss()
+        netns.batch(["link set eth0 up"], self.netns)
         return self.next_lease(seen, timeout)
+
+    def has_seen_loss(self) -> bool:
+        """It tries a RELEASE at the loss, which must not find the link back already."""
+        log = (self.home / "log").read_text()
+        return log.rfind("DHCP lease lost") > log.rfind("DHCPv4 client: ACK")
 
     def release(self) -> None:
         self._signal(signal.SIGTERM)

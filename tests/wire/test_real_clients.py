@@ -165,6 +165,8 @@ def test_a_client_that_moves_gets_an_address_of_its_new_vlan(
     device1 = client(kind, "device1")
     device1.start()
     seen = len(device1.leases())
+    truck.unplug("device1")
+    device1.await_loss()
     truck.move("device1", "vlan2")
     moved = device1.next_lease(seen) if kind.follows_its_cable else device1.reboot()
     assert moved.address == IPv4Interface("10.0.2.100/24")
