@@ -12,8 +12,6 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Address
 from types import FrameType, TracebackType
 from typing import Self
@@ -21,7 +19,6 @@ from typing import Self
 from tests.lab import netns
 from tests.lab.plan import Plan, wiring
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NO_IPV6 = {"ipv6/conf/all/disable_ipv6": 1, "ipv6/conf/default/disable_ipv6": 1}
 _numbers = itertools.count(1)
 
@@ -98,13 +95,13 @@ class Truck:
         netns.write_sysctls(self.netns("router"), {"ipv4/ip_forward": 1})
 
     def _remove(self) -> None:
-        with _signals_held():
+        with netns.signals_held():
             netns.delete(netns.existing(self._prefix))
         self._give_signals_back()
 
     def _take_signals(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {s: signal.signal(s, _interrupt) for s in _ENDING}
+            self._handlers = {s: signal.signal(s, _interrupt) for s in netns.ENDING}
 
     def _give_signals_back(self) -> None:
         for number, handler in self._handlers.items():
@@ -154,15 +151,6 @@ class Truck:
 
 def _interrupt(number: int, _: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def main() -> int:
