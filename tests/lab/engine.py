@@ -1,17 +1,10 @@
-"""Real Docker engines, each inside a network namespace of its own: unpacked, not installed, gone after the block.
-
-The folder of an engine says who owns it, `/tmp/lw-<pid>-<number>-engine`, and its processes carry it in their
-environment, so that leftovers of a dead owner can be told from a running engine.
-"""
+"""Real Docker engines, each inside a network namespace of its own: unpacked, not installed, gone after the block."""
 
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,18 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.lab import netns
+from tests.lab import netns, remains
 from tests.lab.service import REPOSITORY
 
 UNPACKED = REPOSITORY / ".cache/engines"
 IMAGE = "lanward-test"
 IDLE = "trap exit TERM; while :; do sleep 3600 & wait; done"
 """What a container of the image does by default: nothing, until it is told to end."""
-_FOLDER = Path("/tmp")  # a unix socket's path has at most 107 characters, so never a long TMPDIR
-_CGROUPS = Path("/sys/fs/cgroup")
-_MARK = "LANWARD_ENGINE"
-_SHIM_SOCKET = re.compile(r"/run/containerd/s/[0-9a-f]+")
-_numbers = itertools.count(1)
 
 
 def why_missing(version: str) -> str | None:
@@ -56,10 +44,10 @@ class Engine:
         self.live_restore = live_restore
         self._where = netns
         self._unpacked = UNPACKED / version
-        self.home = _FOLDER / f"lw-{os.getpid()}-{next(_numbers)}-engine"
+        self.home = remains.new_home()
         self.socket = self.home / "docker.sock"
         self.netns = self.home / "exec/netns"
-        """The folder with the containers' network namespaces."""
+        """The folder with the containers' network namespaces, and for a while with empty files of removed ones."""
         self.log = self.home / "log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -105,6 +93,7 @@ class Engine:
         """End the engine and its containerd as the kernel would for want of memory; its containers go on."""
         if self.process:
             own = self._own_processes()
+            remains.note_shim_sockets(self.home)
             for pid in own:
                 os.kill(pid, signal.SIGKILL)
             self._await_end(own, 10)
@@ -152,6 +141,10 @@ class Engine:
         """Return the process id of the container's first process; 0 when it does not run."""
         return int(self.docker("inspect", "--format", "{{.State.Pid}}", name))
 
+    def namespaces(self) -> list[str]:
+        """Return the paths of the network namespaces that containers have now."""
+        return [point for point in remains.mounts(self.home) if point.startswith(f"{self.netns}/")]
+
     def remove_containers(self) -> None:
         """Remove all containers at once, running or not."""
         if found := self.docker("ps", "--all", "--quiet", "--no-trunc").split():
@@ -164,7 +157,7 @@ class Engine:
             **os.environ,
             "PATH": ":".join([*map(str, programs), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]),
             "LD_LIBRARY_PATH": ":".join(libraries),
-            _MARK: str(self.home),
+            remains.MARK: str(self.home),
         }
 
     def _write_settings(self) -> None:
@@ -200,7 +193,7 @@ class Engine:
         netns.wait_until(lambda: not any(p.exists() for p in gone), timeout, f"engine {self.version} to end")
 
     def _own_processes(self) -> list[int]:
-        return [pid for pid in processes(self.home) if _program(pid) in {"dockerd", "containerd"}]
+        return [pid for pid in remains.processes(self.home) if remains.program(pid) in {"dockerd", "containerd"}]
 
     def _import_image(self) -> None:
         command = json.dumps(["sh", "-c", IDLE])
@@ -208,7 +201,7 @@ class Engine:
 
     def _close(self) -> None:
         with netns.signals_held():
-            remove(self.home)
+            remains.remove(self.home)
             if self.process:
                 self.process.wait()
                 self.process = None
@@ -230,79 +223,3 @@ def _busybox(program: Path) -> bytes:
             one.type, one.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(one)
     return packed.getvalue()
-
-
-def processes(home: Path) -> list[int]:
-    """Return the ids of the processes of the engine in this folder, and of its containers."""
-    mark = f"{_MARK}={home}".encode()
-    marked = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdecimal() and mark in _environ(p)]
-    inside = [int(line) for group in _cgroups(home) for line in _lines(group / "cgroup.procs")]
-    return sorted({*marked, *inside})
-
-
-def mounts(home: Path) -> list[str]:
-    """Return the mount points below an engine's folder, each before those that it lies on."""
-    points = [line.split()[4] for line in _lines(Path("/proc/self/mountinfo"))]
-    return sorted((point for point in points if point.startswith(f"{home}/")), reverse=True)
-
-
-def remove(home: Path) -> None:
-    """Remove an engine with its processes, mounts, control groups and files, whatever state it is in."""
-
-    def ended() -> bool:
-        left = processes(home)
-        for pid in left:
-            netns.kill(pid)
-        return not left
-
-    netns.wait_until(ended, 10, f"the processes of the engine in {home} to end")
-    if points := mounts(home):
-        subprocess.run(["umount", "--lazy", *points], check=True)
-    for group in reversed(_cgroups(home)):
-        group.rmdir()
-    for file in home.glob("exec/containerd/**/*"):
-        if file.name in {"address", "bootstrap.json"}:
-            for path in _SHIM_SOCKET.findall(file.read_text()):
-                Path(path).unlink(missing_ok=True)
-    shutil.rmtree(home)
-
-
-def leftovers(start: str = "lw-") -> list[Path]:
-    """Return the folders of engines whose names begin with `start`."""
-    return sorted(_FOLDER.glob(f"{start}*-engine"))
-
-
-def sweep() -> list[str]:
-    """Remove the engines whose owner is dead, and return the names of their folders."""
-    dead = [p for p in leftovers() if (m := netns.OWNED.match(p.name)) and not Path("/proc", m["pid"]).exists()]
-    for home in dead:
-        remove(home)
-    return [home.name for home in dead]
-
-
-def _environ(process: Path) -> list[bytes]:
-    try:
-        return (process / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
-
-
-def _program(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _cgroups(home: Path) -> list[Path]:
-    """The engine's control groups in every hierarchy, parents first."""
-    tops = [_CGROUPS, *(p for p in _CGROUPS.iterdir() if p.is_dir() and (p / "cgroup.procs").exists())]
-    found = [top / home.name for top in tops if (top / home.name).is_dir()]
-    return [path for top in found for path in sorted([top, *(p for p in top.rglob("*") if p.is_dir())])]
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text().splitlines()
-    except OSError:
-        return []

@@ -36,7 +36,7 @@ sources() {
 private_apt() {
     apt-get -qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null \
         -o "Dir::State::Lists=$work/lists" -o "Dir::State::Status=$work/status" -o "Dir::Cache=$work/cache" \
-        -o Acquire::Languages=none -o APT::Sandbox::User=root "$@"
+        -o Acquire::Languages=none -o APT::Sandbox::User=root -o APT::Update::Error-Mode=any "$@"
 }
 
 fetch() {
@@ -49,6 +49,7 @@ fetch() {
     for package in "$work"/*.deb; do dpkg -x "$package" "$work/tree" || return 1; done
 }
 
+[ "$(id -u)" = 0 ] || exit 0 # nobody else can run an engine
 mkdir -p .cache/engines
 cd .cache/engines
 for version; do
@@ -56,6 +57,7 @@ for version; do
     [ "$(packages "$version")" ] || { echo "no Debian suite is known to carry engine $version"; exit 2; }
     work=$(mktemp -d "$PWD/fetch.XXXXXX")
     trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT TERM HUP
     mkdir "$work/lists" "$work/cache" "$work/tree"
     : >"$work/status"
     echo "fetching Docker Engine $version"

@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 from types import FrameType, TracebackType
 from typing import Self
 
-from tests.lab import netns
+from tests.lab import netns, remains
 from tests.lab.plan import Plan, wiring
 
 _NO_IPV6 = {"ipv6/conf/all/disable_ipv6": 1, "ipv6/conf/default/disable_ipv6": 1}
@@ -154,11 +154,11 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Remove what trucks of dead processes left behind."""
+    """Remove what trucks and engines of dead processes left behind."""
     parser = argparse.ArgumentParser(prog="python -m tests.lab.truck", description=__doc__)
     parser.add_argument("--sweep", action="store_true", required=True, help="remove leftovers of dead processes")
     parser.parse_args()
-    for name in netns.sweep():
+    for name in [*remains.sweep(), *netns.sweep()]:
         print(f"removed {name}")
     return 0
 
