@@ -42,12 +42,12 @@ def test_only_a_plugged_device_of_the_same_vlan_is_reached() -> None:
         truck.plug("device2")
         assert not truck.ping("device1", "10.0.1.1")
         truck.plug("device1")
-        assert truck.ping("device1", "10.0.1.1")
-        assert truck.ping("device1", "10.0.1.7")
+        assert truck.ping("device1", "10.0.1.1", timeout=3)
+        assert truck.ping("device1", "10.0.1.7", timeout=3)
         assert not truck.ping("device1", "10.0.1.8")
         truck.move("device2", "vlan1")
-        assert truck.ping("device1", "10.0.1.8")
-        assert truck.ping("router", "198.51.100.9")
+        assert truck.ping("device1", "10.0.1.8", timeout=3)
+        assert truck.ping("router", "198.51.100.9", timeout=3)
 
 
 def test_a_failed_block_leaves_nothing() -> None:
