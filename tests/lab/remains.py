@@ -21,6 +21,7 @@ FOLDER = Path("/tmp")  # a unix socket's path has at most 107 characters, so nev
 MARK = "LANWARD_ENGINE"
 _CGROUPS = Path("/sys/fs/cgroup")
 _SHIM_SOCKET = re.compile(r"/run/containerd/s/[0-9a-f]+")
+_NOTED = "shim-sockets"
 _numbers = itertools.count(1)
 
 
@@ -55,22 +56,26 @@ def cgroups(home: Path) -> list[Path]:
     return [path for top in own for path in sorted([top, *(p for p in top.rglob("*") if p.is_dir())])]
 
 
+def shim_sockets(home: Path) -> list[Path]:
+    """Return the sockets of the engine's shims, which are outside its folder, those that were noted among them."""
+    bundles = home.glob("exec/containerd/daemon/*/*/*/*")
+    named = [home / _NOTED, *(file for file in bundles if file.name in {"address", "bootstrap.json"})]
+    return [Path(path) for file in named for path in _SHIM_SOCKET.findall("".join(_lines(file)))]
+
+
 def note_shim_sockets(home: Path) -> None:
-    """Keep the names of the sockets of the shims that run: after a kill the next engine does not remove them."""
-    with (home / "shim-sockets").open("a") as noted:
-        for file in home.glob("exec/containerd/daemon/*/*/*/*"):
-            if file.name in {"address", "bootstrap.json"}:
-                noted.write(file.read_text() + "\n")
+    """Keep the names of the shims' sockets: a containerd that sees its shim die forgets them, and removes no socket."""
+    (home / _NOTED).write_text(" ".join(map(str, shim_sockets(home))))
 
 
 def remove(home: Path) -> None:
     """Remove an engine with its processes, mounts, control groups and files, whatever state it is in."""
-    note_shim_sockets(home)  # before, because a containerd that sees its shim die forgets it
+    note_shim_sockets(home)
     end_processes(home)
     netns.wait_until(lambda: _unmounted(home), 10, f"the mounts of the engine in {home} to be gone")
     netns.wait_until(lambda: _ungrouped(home), 10, f"the control groups of the engine in {home} to be gone")
-    for path in _SHIM_SOCKET.findall((home / "shim-sockets").read_text()):
-        Path(path).unlink(missing_ok=True)
+    for path in shim_sockets(home):
+        path.unlink(missing_ok=True)
     shutil.rmtree(home)
 
 
