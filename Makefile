@@ -1,21 +1,25 @@
 # demo: watch it work on a virtual truck      test: lint, types and all tests      soak: the tests at full length
 # bench: the performance table                clean: remove what these have made
-.PHONY: demo test soak bench clean setup packages bench-packages
+.PHONY: demo test soak bench clean setup packages bench-packages engines
 MAKEFLAGS += --no-print-directory
 
 PYTHON := $(shell for p in /usr/bin/python3 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-demo: setup
+ENGINES := 20.10 28.5
+
+demo: ENGINES := 20.10
+demo: setup engines
 	@.venv/bin/python -m tests.lab.demo
 
-test: setup
+test: setup engines
 	@.venv/bin/ruff check --quiet
 	@.venv/bin/ruff format --quiet --check
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/pytest --quiet
 
 soak: export LANWARD_SOAK = 1
+soak: ENGINES += 26.1
 soak: test
 
 bench: setup bench-packages
@@ -28,6 +32,9 @@ packages:
 
 bench-packages:
 	@sh tests/lab/packages.sh bench
+
+engines:
+	@sh tests/lab/engines.sh $(ENGINES)
 
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.lab import netns, truck
+from tests.lab import netns, remains, truck
 
 SOAK = os.environ.get("LANWARD_SOAK", "0") not in {"", "0"}
 ROOT = os.geteuid() == 0
@@ -24,6 +24,7 @@ def pytest_report_header() -> str:
 def pytest_sessionstart() -> None:
     """Remove what killed runs left behind."""
     if ROOT:
+        remains.sweep()
         netns.sweep()
 
 
@@ -46,6 +47,17 @@ def _no_namespace_is_left() -> Iterator[None]:
     left = set(netns.existing(mine)) - before
     netns.delete(sorted(left))
     assert not left, f"network namespaces left: {sorted(left)}"
+
+
+@pytest.fixture(autouse=True)
+def _no_engine_is_left() -> Iterator[None]:
+    mine = netns.prefix(os.getpid())
+    before = set(remains.homes(mine))
+    yield
+    left = set(remains.homes(mine)) - before
+    for home in left:
+        remains.remove(home)
+    assert not left, f"Docker engines left: {sorted(left)}"
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,13 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER = Path("/run/netns")
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that ask a program to end."""
 OWNED = re.compile(r"lw-(?P<pid>\d+)-\d+-")
 
 
@@ -69,13 +72,14 @@ def end_processes(names: Collection[str], timeout: float = 2.0) -> None:
     def none_left() -> bool:
         left = processes(names)
         for pid in left:
-            _kill(pid)
+            kill(pid)
         return not left
 
     wait_until(none_left, timeout, "the processes inside the namespaces to end")
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
+    """Kill a process, and collect it when it is a child of ours; one that is gone is ignored."""
     try:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, os.WNOHANG)
@@ -87,6 +91,16 @@ def delete(names: Sequence[str]) -> None:
     """Remove the namespaces with the processes inside; names that do not exist are ignored."""
     end_processes(names)
     batch(f"netns del {name}" for name in names if (FOLDER / name).exists())
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """The signals that end a program wait until the block is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def sweep() -> list[str]:

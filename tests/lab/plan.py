@@ -32,6 +32,16 @@ class Vlan:
         """The router's address with the subnet's prefix length."""
         return IPv4Interface((self.router, self.subnet.prefixlen))
 
+    @property
+    def network(self) -> str:
+        """The Docker network on the bridge."""
+        return f"{self.bridge}net"
+
+    @property
+    def landing(self) -> IPv4Network:
+        """The part of the subnet that Docker may hand out: its last 16 addresses."""
+        return list(self.subnet.subnets(new_prefix=28))[-1]
+
 
 @dataclass(frozen=True)
 class Device:

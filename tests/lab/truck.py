@@ -12,16 +12,13 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Address
 from types import FrameType, TracebackType
 from typing import Self
 
-from tests.lab import netns
+from tests.lab import netns, remains
 from tests.lab.plan import Plan, wiring
 
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NO_IPV6 = {"ipv6/conf/all/disable_ipv6": 1, "ipv6/conf/default/disable_ipv6": 1}
 _numbers = itertools.count(1)
 
@@ -98,13 +95,13 @@ class Truck:
         netns.write_sysctls(self.netns("router"), {"ipv4/ip_forward": 1})
 
     def _remove(self) -> None:
-        with _signals_held():
+        with netns.signals_held():
             netns.delete(netns.existing(self._prefix))
         self._give_signals_back()
 
     def _take_signals(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            self._handlers = {s: signal.signal(s, _interrupt) for s in _ENDING}
+            self._handlers = {s: signal.signal(s, _interrupt) for s in netns.ENDING}
 
     def _give_signals_back(self) -> None:
         for number, handler in self._handlers.items():
@@ -156,21 +153,12 @@ def _interrupt(number: int, _: FrameType | None) -> None:
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def main() -> int:
-    """Remove what trucks of dead processes left behind."""
+    """Remove what trucks and engines of dead processes left behind."""
     parser = argparse.ArgumentParser(prog="python -m tests.lab.truck", description=__doc__)
     parser.add_argument("--sweep", action="store_true", required=True, help="remove leftovers of dead processes")
     parser.parse_args()
-    for name in netns.sweep():
+    for name in [*remains.sweep(), *netns.sweep()]:
         print(f"removed {name}")
     return 0
 
