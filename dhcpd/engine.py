@@ -11,7 +11,7 @@ from typing import Any
 
 from dhcpd import opt
 from dhcpd.decision import NOTHING, Decision, Note
-from dhcpd.identity import Directory, Node, host_name, reserved_key
+from dhcpd.identity import BY_CONTAINER, Directory, Node, host_name, reserved_key
 from dhcpd.leases import BOUND, DECLINED, Binding, Book, Columns, Row
 from dhcpd.offers import Offer, Offers
 from dhcpd.pool import RangeSet, Supply, dotted
@@ -117,7 +117,8 @@ class Engine:
         else:
             offer = self._offers.get(node.owner)
             if offer is None:
-                address, probe = self._choose(message, node, now)
+                wanted = int.from_bytes(message.options.get(opt.REQUESTED_ADDRESS, b""), "big")
+                address, probe = self._choose(wanted, node, now)
             else:
                 address = offer.address
             if address is None:
@@ -127,10 +128,9 @@ class Engine:
         send = self._reply(message, node, Type.OFFER, address, times)
         return Decision((), send, None, (address,) if probe else ())
 
-    def _choose(self, message: Message, node: Node, now: float) -> tuple[int | None, bool]:
+    def _choose(self, wanted: int, node: Node, now: float) -> tuple[int | None, bool]:
         """An address for a newcomer: the one it asks for when that is free, else the next free one, else the one whose
         lease ended longest ago. With it, whether it needs a probe."""
-        wanted = int.from_bytes(message.options.get(opt.REQUESTED_ADDRESS, b""), "big")
         if wanted and self._is_grantable(wanted, node):
             return wanted, self._prober.watch(wanted, now)
         address, probe = self._prober.take(now)
@@ -211,9 +211,19 @@ class Engine:
             if held is None or held.state != DECLINED:
                 return reservation.address
         binding = self.book.by_owner.get(node.owner)
-        if binding is not None and self._is_dynamic(binding.address):
+        if binding is not None and (self._is_dynamic(binding.address) or self._is_fixed(binding)):
             return binding.address
         return None
+
+    def _is_fixed(self, binding: Binding) -> bool:
+        """Whether it is a container's that asked for an address outside the pools."""
+        return binding.client[:1] == BY_CONTAINER and self._is_askable(binding.address)
+
+    def _is_askable(self, address: int) -> bool:
+        """Whether a container may ask for it: any of the subnet that is not the router's, Docker's or reserved."""
+        landing = self.scope.landing
+        is_taken = address == self.scope.router or (landing is not None and address in landing)
+        return self._first < address < self._last and not is_taken and address not in self.directory.by_address
 
     def _is_dynamic(self, address: int) -> bool:
         return address in self.pool and address not in self.directory.by_address
@@ -243,8 +253,12 @@ class Engine:
         """Commit the lease, then ACK (RFC 2131 section 4.3.2)."""
         options = message.options
         times = self._lease_times(options.get(opt.LEASE_TIME))
+        bound = self._bind(node, address, options.get(opt.CLIENT_ID, b""), host_name(options), times.lease, now)
+        return bound._replace(send=self._reply(message, node, Type.ACK, address, times))
+
+    def _bind(self, node: Node, address: int, client_id: bytes, hostname: str, lease: int, now: float) -> Decision:
+        """The rows and the note of a lease of so many seconds. A reservation's name goes before the node's own."""
         second = int(now)
-        client_id = options.get(opt.CLIENT_ID, b"")
         reservation = node.reservation
         previous = self.book.by_owner.get(node.owner)
         row = Row(
@@ -253,9 +267,9 @@ class Engine:
             node.key,
             node.mac,
             client_id,
-            reservation.name if reservation is not None and reservation.name else host_name(options),
+            reservation.name if reservation is not None and reservation.name else hostname,
             second,
-            None if times.lease == INFINITE else second + times.lease,
+            None if lease == INFINITE else second + lease,
         )
         renewed = previous is not None and previous.address == address and previous.expires > now
         self._clear(node.owner, address)
@@ -264,8 +278,7 @@ class Engine:
             self._prober.give_back(rows[1].address)
         if row.client != node.owner and (old := self.book.by_owner.get(row.client)) is not None and old.is_live(now):
             rows.append(self.book.release(old, second))
-        send = self._reply(message, node, Type.ACK, address, times)
-        return Decision(rows, send, self._note("info", "renewed" if renewed else "granted", row))
+        return Decision(rows, None, self._note("info", "renewed" if renewed else "granted", row))
 
     def _lease_times(self, requested: bytes | None) -> Times:
         scope = self.scope
@@ -405,7 +418,62 @@ class Engine:
         rows = self.book.quarantine(address, mac, second, second + self.scope.quarantine)
         return Decision(rows, None, self._note("warning", why, rows[0]))
 
+    # -- containers
+
+    def lease_container(
+        self, name: str, mac: bytes, hostname: str, wanted: int | None, now: float
+    ) -> tuple[int | None, Decision]:
+        """The address of the container of that name, and what to commit before it is used.
+
+        The same for every call, a new lease at the first, a longer one when half of it is over. ``mac``: its
+        interface's, ``b""`` when not known yet. ``wanted``: the address that it asks for; it gets that if it is free,
+        and may. None when there is none for it: the pool is full, or the VLAN serves reservations only.
+        """
+        node = self.directory.identify_container(name)._replace(mac=mac)
+        if self.scope.known_only and node.reservation is None:
+            return None, self._drop("unknown_client")
+        address, probe = self._place_container(node, wanted, now)
+        if address is None:
+            return None, self._pool_full(now)
+        held = self.book.by_owner.get(node.owner)
+        if held is not None and held.address == address and self._is_fresh(held, node, now):
+            return address, NOTHING
+        node = node._replace(mac=mac or (b"" if held is None else held.mac))
+        decision = self._bind(node, address, b"", hostname, self._times.lease, now)
+        return address, decision._replace(probes=(address,) if probe else ())
+
+    def _place_container(self, node: Node, wanted: int | None, now: float) -> tuple[int | None, bool]:
+        """The address for a container, and whether it needs a probe."""
+        rightful = self._rightful(node)
+        if node.reservation is not None and rightful == node.reservation.address is not None:
+            return rightful, False
+        if wanted is not None and wanted != rightful and self._is_askable(wanted) and self._is_nobodys(wanted, node):
+            return wanted, self._prober.watch(wanted, now)
+        return (rightful, False) if rightful is not None else self._choose(0, node, now)
+
+    def _is_nobodys(self, address: int, node: Node) -> bool:
+        """In no book and on offer to nobody but this node."""
+        return address not in self.book.by_address and self._offers.owner(address) in (None, node.owner)
+
+    def _is_fresh(self, held: Binding, node: Node, now: float) -> bool:
+        """Whether a container's lease needs no renewal: the same interface has it, and its T1 is not reached."""
+        remaining = held.expires - now
+        return (
+            held.is_live(now)
+            and node.mac in (b"", held.mac)
+            and held.client == node.key
+            and remaining > (1 - self.scope.t1) * (held.expires - held.since)
+        )
+
     # -- the operator's questions
+
+    def is_anothers(self, name: str, address: int) -> bool:
+        """Whether an address is leased to or reserved for somebody else than the container of that name."""
+        owner = self.directory.identify_container(name).owner
+        binding = self.book.by_address.get(address)
+        if address in self.directory.by_address:
+            return owner != reserved_key(address)
+        return binding is not None and binding.state == BOUND and binding.owner != owner
 
     def address_of_container(self, name: str) -> int | None:
         """The address that the container of that name has or had."""
@@ -415,8 +483,9 @@ class Engine:
         """Whether the configuration would grant this binding's address to its holder now."""
         if binding.state != BOUND:
             return True
-        reserved = self.directory.by_address.get(binding.address)
-        return binding.address in self.pool if reserved is None else binding.owner == reserved_key(binding.address)
+        if binding.address in self.directory.by_address:
+            return binding.owner == reserved_key(binding.address)
+        return binding.address in self.pool or self._is_fixed(binding)
 
     def strays(self, now: float) -> list[int]:
         """The addresses of live leases that the configuration has no place for: their holders are refused at the next

@@ -22,6 +22,11 @@ def container_key(name: str) -> bytes:
     return BY_CONTAINER + name.encode()
 
 
+def container_of(key: bytes) -> str | None:
+    """The name of the container whose key it is, None when it is a device's."""
+    return key[1:].decode(errors="replace") if key[:1] == BY_CONTAINER else None
+
+
 def device_key(htype: int, mac: bytes, client_id: bytes) -> bytes:
     """The key of a device: its client identifier when it has one (RFC 2131 section 4.2), else its hardware address."""
     if client_id:
@@ -75,8 +80,8 @@ class Directory:
         _, _, client, mac, client_id, _, _, _ = row
         if client == mac and not client_id and mac not in self._by_mac:
             return client
-        if client[:1] == BY_CONTAINER:
-            return self.identify_container(client[1:].decode(errors="replace")).owner
+        if (container := container_of(client)) is not None:
+            return self.identify_container(container).owner
         htype = client[1] if client[:1] == BY_HARDWARE else ETHERNET
         return self.identify(htype, mac, client_id).owner
 

@@ -233,6 +233,11 @@ def arp_probe(source_mac: bytes, address: int) -> bytes:
     return _ARP.pack(BROADCAST_MAC, source_mac, 0x0806, ETHERNET, 0x0800, 6, 4, 1, source_mac, 0, bytes(6), address)
 
 
+def arp_announcement(mac: bytes, address: int) -> bytes:
+    """An Ethernet frame that tells all that ``mac`` has ``address`` (RFC 5227 section 3)."""
+    return _ARP.pack(BROADCAST_MAC, mac, 0x0806, ETHERNET, 0x0800, 6, 4, 1, mac, address, bytes(6), address)
+
+
 def arp_sender(frame: bytes) -> tuple[int, bytes] | None:
     """The (address, MAC) that an ARP packet claims, None when the frame is no ARP packet or claims nothing."""
     if len(frame) < _ARP.size:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from dhcpd.pool import dotted
+from leasebroker.identity import container_name
 from router.view import lease, lease_addresses, metrics, status
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class Api:
             [
                 web.get("/leases", self._leases),
                 web.get("/status", self._status),
+                web.get("/containers", self._containers),
+                web.post("/lease", self._lease),
                 web.get("/metrics", self._metrics),
                 web.post("/reload", self._reload),
             ]
@@ -81,6 +85,23 @@ class Api:
 
     async def _status(self, _request: web.Request) -> web.Response:
         return web.json_response(status(self._app))
+
+    async def _containers(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._app.containers.list())
+
+    async def _lease(self, request: web.Request) -> web.Response:
+        """``{"vlan", "container"}`` -> ``{"address"}``, from now on that container's; 404 when it can have none."""
+        try:
+            asked = await request.json()
+            vlan, name = str(asked["vlan"]), container_name(asked["container"])
+        except (ValueError, KeyError, TypeError) as error:
+            return web.json_response({"error": str(error)}, status=400)
+        if vlan not in self._app.servers:
+            return web.json_response({"error": f"no VLAN has the name {vlan}"}, status=404)
+        address = await self._app.servers[vlan].lease_container(name, b"", name, None)
+        if address is None:
+            return web.json_response({"error": f"{vlan} has no address for {name}"}, status=404)
+        return web.json_response({"address": dotted(address)})
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         lines = [*metrics(status(self._app)), ""]

@@ -19,8 +19,10 @@ from dhcpd.pool import dotted
 from dhcpd.server import Host, Server
 from dhcpd.settings import Scope
 from dhcpd.store import Store
+from leasebroker.source import OwnServers
 from router import SOCKET_NAME
 from router.config import Config, ConfigError, Vlan, load
+from router.containers import Containers
 from router.control import Control
 from router.nfnetlink import FirewallError
 
@@ -43,6 +45,7 @@ class App:
         self.started = time.time()
         self.config: Config = load(path)
         self.servers: dict[str, Server] = {}
+        self.containers = Containers(state, OwnServers(lambda: self.servers), log)
         self._dropped: dict[str, Counter[str]] = {}
         self._drops_due = 0.0
         self._lost: set[str] = set()
@@ -80,12 +83,14 @@ class App:
             loop.add_signal_handler(one, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         ticker = asyncio.create_task(self._tick())
+        await self.containers.start(self.config)
         served = {name: server.link.interface for name, server in self.servers.items()}
         self.log(Note("info", "ready", {"vlans": served, "seconds": round(time.time() - self.started, 3)}))
         try:
             await stop.wait()
         finally:
             ticker.cancel()
+            await self.containers.close()
             await control.close()
             self.forwarding.close()
         self.log(Note("info", "stopped", {}))
@@ -118,6 +123,7 @@ class App:
         self.config = new
         self._serve(new.vlans, links)
         self._update_forwarding()
+        self._follower = asyncio.get_running_loop().create_task(self.containers.reload(new))
         self.log(Note("info", "reloaded", {"file": str(self.path), "changes": changes}))
         return [], changes
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dhcpd.pool import dotted
-from dhcpd.values import address, shown, text
+from dhcpd.values import address, boolean, shown, text
 from leasebroker.identity import container_name
 from router.nodes import Nodes, interface, node_name, port, ports
 from router.settings import Allow, Api, Broadcast, Config, Docker, Ports, Publish, Vlan, Wan
@@ -192,7 +192,11 @@ def _read_docker(root: Table) -> Docker:
     default, table = Docker(), root.table("docker")
     if table is None:
         return default
-    docker = Docker(table.get("socket", _absolute, default.socket), table.get("netns", _absolute, default.netns))
+    docker = Docker(
+        table.get("socket", _absolute, default.socket),
+        table.get("netns", _absolute, default.netns),
+        table.get("adopt", boolean, default.adopt),
+    )
     table.finish()
     return docker
 

@@ -8,6 +8,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from dhcpd.decision import Note
+from dhcpd.identity import container_of
 from dhcpd.leases import BOUND, Row
 from dhcpd.link import default_interface
 from dhcpd.server import Server
@@ -95,7 +96,7 @@ class Forwarding:
         """
         if vlan in self._guarded:
             self._guard(self._admit, vlan, rows, now)
-        return bool(self._named) and any((vlan, row.hostname) in self._named for row in rows)
+        return bool(self._named) and any((vlan, name) in self._named for row in rows for name in _names(row))
 
     def status(self) -> dict[str, Any]:
         """What ``GET /status`` shows of it."""
@@ -202,6 +203,11 @@ def _places(named: Iterable[tuple[str, str]], servers: Servers) -> dict[tuple[st
         containers = {(vlan, name): engine.address_of_container(name) for name in by_vlan[vlan]}
         places |= {node: address for node, address in containers.items() if address is not None}
     return places
+
+
+def _names(row: Row) -> Iterable[str]:
+    """What an exception may call the holder of a lease."""
+    return (row.hostname, container_of(row.client) or "")
 
 
 def _members(config: Config, servers: Servers, now: float) -> dict[Member, float]:

@@ -50,6 +50,8 @@ class Docker:
 
     socket: str = "/var/run/docker.sock"
     netns: str = "/var/run/docker/netns"
+    adopt: bool = True
+    """Write leases into Docker's own records of containers that do not run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from dhcpd.engine import Engine
-from dhcpd.identity import BY_CONTAINER
+from dhcpd.identity import container_of
 from dhcpd.leases import BOUND, NEVER, Binding
 from dhcpd.pool import dotted
 from dhcpd.server import Server
@@ -55,8 +55,7 @@ def lease(engine: Engine, address: int, now: float, offset: float) -> JsonObject
         row["mac"] = binding.mac.hex(":") or row["mac"]
         row["client_id"] = binding.client_id.hex(":") or row["client_id"]
         row["hostname"] = binding.hostname or row["hostname"]
-        if binding.client.startswith(BY_CONTAINER):
-            row["container"] = binding.client[1:].decode(errors="replace")
+        row["container"] = container_of(binding.client) or row["container"]
         if binding.expires != NEVER:
             row["expires"] = iso_time(binding.expires + offset)
         row["fits"] = engine.fits(binding)
@@ -88,6 +87,7 @@ def status(app: App) -> JsonObject:
         "since": iso_time(app.started),
         "vlans": [vlan_status(server, now) for server in app.servers.values()],
         "firewall": app.forwarding.status(),
+        "docker": app.containers.status(),
     }
 
 

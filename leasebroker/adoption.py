@@ -1,0 +1,139 @@
+"""Writing a lease into Docker's own record of a container that is not running.
+
+Docker keeps no address for a container at rest unless it was told one (``--ip``), and takes one only with a connection:
+the container is disconnected and connected again. What that needs is on disk before, so that a container is not left
+without its network when the router dies in between. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from leasebroker.containers import AT_REST
+from leasebroker.docker_feed import Engine, EngineError, NotFoundError
+
+RESTARTING = frozenset({"always", "unless-stopped", "on-failure"})
+"""The restart policies by which a container whose start failed should be running."""
+
+
+class Journal:
+    """The connections that are to be restored: (container id, network) -> ``EndpointConfig``, in a file of its own."""
+
+    def __init__(self, path: Path) -> None:
+        """A file that cannot be read is an empty journal, and is kept beside the new one."""
+        self._path = path
+        self._entries: dict[tuple[str, str], Any] = {}
+        try:
+            self._entries = {
+                (one["container"], one["network"]): one["settings"] for one in json.loads(path.read_text())
+            }
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError):
+            path.rename(path.with_suffix(".bad"))
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    def __iter__(self) -> Iterator[tuple[str, str, Any]]:
+        return iter([(*key, settings) for key, settings in self._entries.items()])
+
+    def put(self, container: str, network: str, settings: Any) -> None:
+        """On disk when this returns. Raises OSError."""
+        self._entries[container, network] = settings
+        self._write()
+
+    def remove(self, container: str, network: str) -> None:
+        self._entries.pop((container, network), None)
+        self._write()
+
+    def _write(self) -> None:
+        found = [{"container": id_, "network": network, "settings": settings} for id_, network, settings in self]
+        draft = self._path.with_suffix(".new")
+        with draft.open("w") as file:
+            json.dump(found, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def adopt(engine: Engine, journal: Journal, container: str, network: str, address: int) -> bool:
+    """Make ``address`` the one that Docker gives the container at its next start; False when the container is not at
+    rest, or is not to be kept (``--rm``), or has the address already. Raises `EngineError` or OSError."""
+    found = engine.inspect(container)
+    settings = found["NetworkSettings"]["Networks"].get(network)
+    if settings is None or found["State"]["Status"] not in AT_REST or found["HostConfig"].get("AutoRemove"):
+        return False
+    wanted = endpoint_settings(settings, container, address)
+    if (settings.get("IPAMConfig") or {}).get("IPv4Address") == wanted["IPAMConfig"]["IPv4Address"]:
+        return False
+    _reconnect(engine, journal, container, network, wanted)
+    return True
+
+
+def heal(engine: Engine, journal: Journal, container: str, network: str) -> bool:
+    """Start a container again that could not be started because another has the address that Docker was told for it:
+    without that address. False when that is not what is wrong with it. Raises `EngineError` or OSError."""
+    found = engine.inspect(container)
+    state, policy = found["State"], (found["HostConfig"].get("RestartPolicy") or {}).get("Name")
+    settings = found["NetworkSettings"]["Networks"].get(network)
+    is_refused = "address already in use" in str(state.get("Error", "")).lower()
+    if settings is None or not is_refused or state["Status"] not in AT_REST or policy not in RESTARTING:
+        return False
+    _reconnect(engine, journal, container, network, endpoint_settings(settings, container, None))
+    engine.start(container)
+    return True
+
+
+def endpoint_settings(settings: Any, container: str, address: int | None) -> dict[str, Any]:
+    """The ``EndpointConfig`` that connects a container again as it was (``settings`` are its inspection's), with
+    another address. Docker adds the alias that is the container's short id by itself."""
+    ipam = {key: value for key, value in (settings.get("IPAMConfig") or {}).items() if key != "IPv4Address"}
+    if address is not None:
+        ipam["IPv4Address"] = str(IPv4Address(address))
+    kept = {key: settings[key] for key in ("Links", "DriverOpts", "MacAddress", "GwPriority") if settings.get(key)}
+    aliases = [alias for alias in settings.get("Aliases") or [] if alias != container[:12]]
+    return {**kept, "Aliases": aliases, "IPAMConfig": ipam}
+
+
+def _reconnect(engine: Engine, journal: Journal, container: str, network: str, settings: Any) -> None:
+    journal.put(container, network, settings)
+    engine.disconnect(network, container)
+    _connect(engine, container, network, settings)
+    journal.remove(container, network)
+
+
+def _connect(engine: Engine, container: str, network: str, settings: Any) -> None:
+    """With another address rather than not at all."""
+    try:
+        engine.connect(network, container, settings)
+    except NotFoundError:
+        raise
+    except EngineError:
+        engine.connect(network, container, {**settings, "IPAMConfig": {}})
+
+
+def repair(engine: Engine, journal: Journal) -> list[str]:
+    """Connect again what was disconnected when the router died; the names of the containers. Raises `EngineError`, and
+    then goes on next time."""
+    repaired: list[str] = []
+    for container, network, settings in journal:
+        try:
+            found = engine.inspect(container)
+            if network not in found["NetworkSettings"]["Networks"]:
+                _connect(engine, container, network, settings)
+                repaired.append(found["Name"].lstrip("/"))
+        except NotFoundError:
+            pass
+        journal.remove(container, network)
+    return repaired

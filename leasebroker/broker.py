@@ -1,0 +1,212 @@
+"""Containers get, and keep, their lease: a loop that compares leases with what the engine and the kernel show.
+
+Events only say when to look. A namespace that appears is looked at as soon as its link is there, so that the lease is
+on it before the container's first instruction; the ``start`` event and a look at everything now and then find what was
+missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dhcpd.decision import Note
+from leasebroker import checks
+from leasebroker.caretaker import Caretaker
+from leasebroker.containers import Container, Network, Wish, is_transient
+from leasebroker.docker_feed import Engine, EngineError, Event, Feed, Line
+from leasebroker.netns import own_macs
+from leasebroker.pinner import Pinner
+from leasebroker.records import Known, Leg, Record
+from leasebroker.source import Source
+from leasebroker.spaces import Spaces, Tracked
+
+RECONCILE_SECONDS = 30.0
+"""Between two looks at everything that the engine shows."""
+ROUNDS_OF_ALL = 10
+"""So many of them look once into every namespace; the kernel tells of changes by itself."""
+SETTLE_SECONDS = 0.03
+"""Events come in groups; one look is for all of a group."""
+
+_BR_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+
+
+class Broker:
+    """``socket`` is the engine's, ``netns`` its folder of namespaces; ``log`` writes a note. For the loop's thread."""
+
+    def __init__(
+        self, socket: str, netns: Path, source: Source, state: Path, log: Callable[[Note], None], *, adopt: bool
+    ) -> None:
+        self.known = Known((), log)
+        self.first_look = asyncio.Event()
+        """Set when everything was looked at once, or the engine was found absent."""
+        self._adopts = adopt
+        self._netns = netns
+        self._source = source
+        self._loop = asyncio.get_running_loop()
+        self._asking, self._listing, self._changing = (Line(socket, name) for name in ("ask", "list", "change"))
+        self._feed = Feed(socket, lambda what: self._loop.call_soon_threadsafe(self._told, what))
+        self._pinner = Pinner(self.known, self._asking, source, self._lease)
+        self._caretaker = Caretaker(self.known, self._changing, state)
+        self._spaces: Spaces | None = None
+        self._looks = 0
+        self._is_look_due = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, legs: Sequence[Leg]) -> None:
+        self.known.legs = tuple(legs)
+        self._feed.start()
+        self._spawn(self._looks_at_all())
+
+    async def close(self) -> None:
+        """Leave everything as it is."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._feed.stop)
+        for line in (self._asking, self._listing, self._changing):
+            line.close()
+        if self._spaces is not None:
+            self._spaces.close()
+
+    def reload(self, legs: Sequence[Leg], *, adopt: bool) -> None:
+        """The configuration has changed, and with it perhaps every lease."""
+        self.known.legs, self._adopts = tuple(legs), adopt
+        self._caretaker.forget()
+        for one in self._spaces or ():
+            one.is_visited = False
+        self._is_look_due.set()
+
+    # -- what wakes it
+
+    def _told(self, what: Event | EngineError | None) -> None:
+        """By the feed."""
+        if isinstance(what, EngineError):
+            self.known.warn("engine", str(what))
+            self.first_look.set()
+        elif what is not None and what.action == "create":
+            self._spawn(self._created(what.container))
+        elif what is not None and what.action == "start":
+            self._spawn(self._started(what.container))
+        else:
+            self._is_look_due.set()
+
+    def _changed(self, one: Tracked) -> None:
+        """By the kernel: something in a namespace is new."""
+        self._spawn(self._visit(one, "reconcile"))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except EngineError as error:
+            self.known.warn("engine", str(error))
+        except Exception as error:  # noqa: BLE001 - one container that finds a defect must not end the others' service
+            self.known.log(Note("error", "defect", {"error": repr(error)}))
+
+    async def _created(self, id_: str) -> None:
+        """A container that does not run yet: have its lease ready."""
+        self.known.take(await self._asking.ask(lambda engine: engine.containers(id=id_)))
+        await self._lease_all([id_])
+
+    async def _started(self, id_: str) -> None:
+        """The engine has done with the container's namespace."""
+        self.known.take(await self._asking.ask(lambda engine: engine.containers(id=id_)))
+        one = next((one for one in self._spaces or () if id_ in one.members.values()), None)
+        if one is not None:
+            await self._visit(one, "start")
+        else:
+            await self._visit_all("start")
+
+    # -- a look at everything
+
+    async def _looks_at_all(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_look_due.wait(), RECONCILE_SECONDS)
+            await asyncio.sleep(SETTLE_SECONDS)
+            self._is_look_due.clear()
+            await self._guarded(self._look_at_all())
+            self.first_look.set()
+
+    async def _look_at_all(self) -> None:
+        """Leases first, containers second."""
+        if self._adopts:
+            await self._caretaker.repair()
+        networks = [leg.network for leg in self.known.legs]
+        self.known.replace(*await self._listing.ask(partial(_everything, names=networks)))
+        self.known.warn("engine", None)
+        self._check_networks()
+        await self._lease_all(self.known.containers)
+        self._open_spaces()
+        self._looks += 1
+        await self._visit_all("reconcile")
+        if self._adopts and (pause := await self._caretaker.tend(self._loop.time())) is not None:
+            self._loop.call_later(pause, self._is_look_due.set)
+
+    def _check_networks(self) -> None:
+        filtered = _BR_NETFILTER.exists()
+        for leg in self.known.legs:
+            problem = checks.network_problem(leg, self.known.networks.get(leg.network), filtered=filtered)
+            self.known.warn(f"network {leg.network}", problem)
+
+    def _open_spaces(self) -> None:
+        if self._spaces is not None:
+            return
+        problem = None
+        try:
+            self._spaces = Spaces(self._netns, self._changed)
+        except OSError as error:
+            cure = "mount the engine's netns folder into the router, or correct [docker] netns"
+            problem = f"containers cannot be pinned: {self._netns}: {error.strerror}; {cure}"
+        self.known.warn("netns", problem)
+
+    # -- leases
+
+    async def _lease_all(self, ids: Collection[str]) -> None:
+        """A lease for each of these containers on each VLAN, one commit for all."""
+        for leg in self.known.legs:
+            asked = self.known.wishes(leg).items()
+            found = [(self.known.containers[id_], wish) for id_, wish in asked if id_ in ids]
+            await asyncio.gather(*(self._lease(leg, one, wish, one.endpoints[leg.network].mac) for one, wish in found))
+
+    async def _lease(self, leg: Leg, one: Container, wish: Wish, mac: bytes) -> Record:
+        """The container's lease on one VLAN, in its record. ``mac`` is empty while its link is not known."""
+        record = self.known.record(leg, one)
+        if is_transient(one):
+            return record
+        record.identity, record.mac = wish.identity, mac or record.mac
+        record.address = await self._source.lease(leg.vlan, wish.identity, record.mac, wish.hostname, wish.address)
+        record.problems = (*wish.problems, *checks.lease_problems(leg, one.name, wish, record.address))
+        self.known.warn(record.title, "; ".join(record.problems) or None)
+        return record
+
+    # -- namespaces
+
+    async def _visit(self, one: Tracked, path: str) -> None:
+        if self._spaces is not None:
+            await self._pinner.visit(self._spaces, one, path)
+
+    async def _visit_all(self, path: str) -> None:
+        """Look into the namespaces in which something may be wrong, and now and then into all."""
+        behind = {record.container for record in self.known.records.values() if record.pinned_at is None}
+        for number, one in enumerate(self._spaces or ()):
+            is_due = not one.is_visited or (number + self._looks) % ROUNDS_OF_ALL == 0
+            if is_due or not behind.isdisjoint(one.members.values()):
+                await self._visit(one, path)
+
+
+def _everything(engine: Engine, names: Iterable[str]) -> tuple[list[Container], list[Network]]:
+    """All containers but the router's own, which needs no lease, and the networks of these names that are there."""
+    networks = [engine.network(name) for name in names]
+    own = own_macs()
+    containers = [one for one in engine.containers() if not any(end.mac in own for end in one.endpoints.values())]
+    return containers, [one for one in networks if one is not None]

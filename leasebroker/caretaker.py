@@ -1,0 +1,77 @@
+"""Containers that do not run: their leases go into Docker's own record, and what keeps them from starting is mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from dhcpd.decision import Note
+from leasebroker import adoption
+from leasebroker.containers import AT_REST
+from leasebroker.docker_feed import EngineError, Line
+from leasebroker.records import Key, Known, Record
+
+QUIET_SECONDS = 3.0
+"""A container at rest for so long is not being moved about by somebody else."""
+
+
+class _Done(NamedTuple):
+    """Since when a container is at rest, on the loop's clock, and the address that its record was looked at for."""
+
+    since: float
+    address: int | None = None
+
+
+class Caretaker:
+    """`tend` is to be called after every look at the engine."""
+
+    def __init__(self, known: Known, engine: Line, state: Path) -> None:
+        self._known = known
+        self._engine = engine
+        self._journal = adoption.Journal(state / "adoption.json")
+        self._resting: dict[Key, _Done] = {}
+
+    def forget(self) -> None:
+        """Look at every record again."""
+        self._resting.clear()
+
+    async def repair(self) -> None:
+        """Give containers their network back that lost it when a former router died. Raises `EngineError`."""
+        if not self._journal:
+            return
+        for name in await self._engine.ask(partial(adoption.repair, journal=self._journal)):
+            self._known.counts["repaired"] += 1
+            self._known.log(Note("warning", "network_restored", {"container": name}))
+
+    async def tend(self, now: float) -> float | None:
+        """Adopt and heal; returns the seconds after which there is more to do, if there is."""
+        rested = {key: one for key, one in self._known.records.items() if one.state in AT_REST}
+        self._resting = {key: self._resting.get(key, _Done(now)) for key in rested}
+        waiting: list[float] = []
+        for key, record in rested.items():
+            since, address = self._resting[key]
+            if record.address is None or address == record.address:
+                continue
+            if since + QUIET_SECONDS > now:
+                waiting.append(since + QUIET_SECONDS - now)
+                continue
+            self._resting[key] = _Done(since, record.address)
+            if not await self._change("healed", adoption.heal, record):
+                await self._change("adopted", partial(adoption.adopt, address=record.address), record)
+        return min(waiting, default=None)
+
+    async def _change(self, verb: str, change: Callable[..., bool], record: Record) -> bool:
+        """One change to Docker's record; True when it was made."""
+        problem = None
+        call = partial(change, journal=self._journal, container=record.container, network=record.leg.network)
+        try:
+            is_made = await self._engine.ask(call)
+        except (EngineError, OSError) as error:
+            is_made, problem = False, f"container {record.name} could not be {verb} on {record.leg.network}: {error}"
+        self._known.warn(f"{verb} {record.title}", problem)
+        if is_made:
+            self._known.counts[verb] += 1
+            self._known.note("info", verb, record)
+        return is_made

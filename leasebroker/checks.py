@@ -1,0 +1,58 @@
+"""What is wrong with a network or a container's wish, in one sentence with its cure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dhcpd.pool import dotted
+
+if TYPE_CHECKING:
+    from leasebroker.containers import Network, Wish
+    from leasebroker.records import Leg
+
+_ICC = "com.docker.network.bridge.enable_icc"
+
+
+def network_problem(leg: Leg, network: Network | None, *, filtered: bool) -> str | None:
+    """Why containers of a network cannot be on its VLAN, None when they can.
+
+    ``filtered``: bridged frames pass the host's FORWARD chain (br_netfilter).
+    """
+    create = f"docker network create {_options(leg)} {leg.network}"
+    if network is None:
+        return f"Docker has no network {leg.network} for {leg.vlan}: {create}"
+    wrong = next(_differences(leg, network, filtered=filtered), None)
+    return None if wrong is None else f"network {leg.network}: {wrong}; remove it and create it again: {create}"
+
+
+def _options(leg: Leg) -> str:
+    landing = f" --ip-range {leg.landing}" if leg.landing is not None else ""
+    bridge = "com.docker.network.bridge"
+    return f"--subnet {leg.subnet} --gateway {dotted(leg.router)}{landing} -o {bridge}.inhibit_ipv4=true"
+
+
+def _differences(leg: Leg, network: Network, *, filtered: bool) -> Iterator[str]:
+    if network.subnet != leg.subnet:
+        yield f"its subnet is {network.subnet}, that of {leg.vlan} is {leg.subnet}"
+    if network.gateway != leg.router:
+        yield f"its gateway is {dotted(network.gateway)}, the router of {leg.vlan} is {dotted(leg.router)}"
+    if network.landing is None:
+        yield "it has no --ip-range, so that Docker hands out addresses of the pools"
+    elif leg.landing is not None and not network.landing.subnet_of(leg.landing):
+        yield f"its --ip-range {network.landing} is outside the landing range {leg.landing} of {leg.vlan}"
+    if network.internal:
+        yield "it is --internal, which drops DHCP broadcasts"
+    if filtered and network.options.get(_ICC) == "false":
+        yield "inter-container communication is off (enable_icc=false), which drops frames between its ports"
+
+
+def lease_problems(leg: Leg, container: str, wish: Wish, address: int | None) -> Iterator[str]:
+    """What of a container's wish could not be fulfilled."""
+    if address is None:
+        yield f"container {container} has no lease on {leg.vlan}: enlarge its pools, or with known_only reserve one"
+    elif wish.address is not None and wish.address != address:
+        yield (
+            f"container {container} asks for {dotted(wish.address)} on {leg.vlan}, which is another's, the router's or "
+            f"Docker's: it has {dotted(address)}; ask for a free one"
+        )

@@ -1,0 +1,203 @@
+"""The engine's JSON -> containers, networks, and what each container asks for. Readers raise ValueError."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, NamedTuple
+
+from leasebroker.identity import container_name
+
+IDENTITY, ADDRESS, HOSTNAME, GATEWAY = "lanward.identity", "lanward.address", "lanward.hostname", "lanward.gateway"
+"""Labels that a container may have."""
+
+_TRANSIENT = re.compile("[0-9a-f]{12}_")
+
+AT_REST = frozenset({"created", "exited"})
+STARTED = frozenset({"running", "paused"})
+
+
+class Endpoint(NamedTuple):
+    """A container on one network. Addresses are integers, 0 for none; ``mac`` is empty while it is not started."""
+
+    mac: bytes = b""
+    address: int = 0
+    """The address that Docker gave."""
+    requested: int = 0
+    """The address that Docker was told to give (``--ip``)."""
+
+
+class Container(NamedTuple):
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    state: str
+    """``created``, ``running``, ``paused``, ``restarting``, ``exited``, ``removing`` or ``dead``."""
+    created: int
+    """Seconds since the epoch."""
+    endpoints: Mapping[str, Endpoint]
+    """By the name of the network."""
+
+
+class Member(NamedTuple):
+    """Who a network shows on it: running, or about to. Until a container's first instruction some engines know its name
+    only, and ``id`` is none."""
+
+    id: str
+    name: str
+    mac: bytes
+    address: int
+
+
+class Network(NamedTuple):
+    id: str
+    name: str
+    driver: str
+    subnet: IPv4Network | None
+    gateway: int
+    landing: IPv4Network | None
+    """``--ip-range``"""
+    internal: bool
+    options: Mapping[str, str]
+    members: tuple[Member, ...]
+
+
+class Wish(NamedTuple):
+    """What a container asks for on one network."""
+
+    identity: str
+    hostname: str
+    address: int | None = None
+    problems: tuple[str, ...] = ()
+    """One sentence each, with the cure."""
+
+
+def read_container(found: Any) -> Container:
+    """One object of ``GET /containers/json``."""
+    try:
+        networks = (found["NetworkSettings"] or {}).get("Networks") or {}
+        return Container(
+            str(found["Id"]),
+            _own_name(found["Names"] or ["/" + found["Id"][:12]]),
+            dict(found["Labels"] or {}),
+            str(found["State"]),
+            int(found["Created"]),
+            {name: _endpoint(one) for name, one in networks.items()},
+        )
+    except (AttributeError, KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"the engine describes a container in an unknown way: {error!r}") from None
+
+
+def _own_name(names: list[str]) -> str:
+    """The name among the aliases that links give: ``/name``, not ``/other/alias``."""
+    return next((one[1:] for one in names if "/" not in one[1:]), names[0][1:])
+
+
+def _endpoint(found: Any) -> Endpoint:
+    requested = (found.get("IPAMConfig") or {}).get("IPv4Address")
+    return Endpoint(_mac(found.get("MacAddress")), _address(found.get("IPAddress")), _address(requested))
+
+
+def _mac(text: str | None) -> bytes:
+    return bytes.fromhex((text or "").replace(":", ""))
+
+
+def _address(text: str | None) -> int:
+    """``10.0.1.20`` or ``10.0.1.20/24``"""
+    return int(IPv4Address(text.partition("/")[0])) if text else 0
+
+
+def read_network(found: Any) -> Network:
+    """The answer of ``GET /networks/NAME``."""
+    try:
+        pools = [one for one in (found.get("IPAM") or {}).get("Config") or [] if ":" not in one.get("Subnet", "")]
+        pool = pools[0] if pools else {}
+        members = (found.get("Containers") or {}).items()
+        return Network(
+            str(found["Id"]),
+            str(found["Name"]),
+            str(found["Driver"]),
+            IPv4Network(pool["Subnet"]) if pool.get("Subnet") else None,
+            _address(pool.get("Gateway")),
+            IPv4Network(pool["IPRange"]) if pool.get("IPRange") else None,
+            bool(found.get("Internal")),
+            dict(found.get("Options") or {}),
+            tuple(_member(id_, one) for id_, one in members),
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"the engine describes a network in an unknown way: {error!r}") from None
+
+
+def _member(id_: str, found: Any) -> Member:
+    return Member(id_, str(found["Name"]), _mac(found.get("MacAddress")), _address(found.get("IPv4Address")))
+
+
+def wishes(containers: Iterable[Container], network: str) -> dict[str, Wish]:
+    """What each container on a network asks for, by its id. An identity belongs to the container that was created
+    first; one that claims it as well goes by its own name."""
+    found: dict[str, Wish] = {}
+    owners: dict[str, str] = {}
+    there = [one for one in containers if network in one.endpoints]
+    for one in sorted(there, key=lambda one: (one.created, one.id)):
+        wish = _wish(one, network)
+        if (owner := owners.get(wish.identity)) is not None:
+            wish = _second(one, wish, owner, owners)
+        owners[wish.identity] = one.name
+        found[one.id] = wish
+    return found
+
+
+def _wish(one: Container, network: str) -> Wish:
+    problems: list[str] = []
+    identity = _label(one, IDENTITY, container_name, problems) or one.name
+    address = _label(one, ADDRESS, _labelled_address, problems) or one.endpoints[network].requested or None
+    hostname = one.labels.get(HOSTNAME) or identity
+    return Wish(identity, hostname, address, tuple(problems))
+
+
+def _label(one: Container, label: str, reader: Any, problems: list[str]) -> Any:
+    """The label's value, None when there is none or it is no good."""
+    text = one.labels.get(label)
+    if text is None:
+        return None
+    try:
+        return reader(text)
+    except ValueError as error:
+        problems.append(f"container {one.name}: label {label}={text!r}: {error}; it is ignored until it is corrected")
+        return None
+
+
+def _labelled_address(text: str) -> int:
+    try:
+        return int(IPv4Address(text))
+    except ValueError:
+        raise ValueError("expected an IPv4 address such as 10.0.1.20") from None
+
+
+def _second(one: Container, wish: Wish, owner: str, owners: Mapping[str, str]) -> Wish:
+    identity = one.name if one.name not in owners else f"{one.name}@{one.id[:12]}"
+    problem = (
+        f"container {one.name} claims the identity {wish.identity} of container {owner}: it has an address of its own, "
+        f"as {identity}; give it another label {IDENTITY}"
+    )
+    return wish._replace(identity=identity, address=None, problems=(*wish.problems, problem))
+
+
+def is_transient(one: Container) -> bool:
+    """Whether Compose is replacing the container and has given it a name for the time being, ``ID_name``: a new one
+    until it starts, an old one before it goes."""
+    return "com.docker.compose.project" in one.labels and _TRANSIENT.match(one.name) is not None
+
+
+def gateway_choice(one: Container, legs: Iterable[tuple[str, str]]) -> str | None:
+    """The network by whose router the container's default route goes, None when Docker's own stays.
+
+    ``legs`` are (VLAN, network) in the order of the configuration. The label ``lanward.gateway`` is ``false``, or names
+    a VLAN or a network.
+    """
+    candidates = [(vlan, network) for vlan, network in legs if network in one.endpoints]
+    label = one.labels.get(GATEWAY)
+    if label == "false" or not candidates:
+        return None
+    return next((network for vlan, network in candidates if label in (vlan, network)), candidates[0][1])

@@ -1,0 +1,208 @@
+"""The Docker engine: questions, the few changes that adoption makes, and the stream of events.
+
+The only module that imports the Docker SDK. Calls block and raise `EngineError`; each `Engine` is for one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple, TypeVar
+
+import docker
+import requests
+from docker.errors import DockerException, NotFound
+
+from leasebroker.containers import Container, Network, read_container, read_network
+
+CALL_SECONDS = 30
+"""After so long without an answer the engine counts as not there; it blocks some calls while a container starts."""
+RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Pauses between attempts to reach it; the last one is repeated."""
+
+_T = TypeVar("_T")
+
+
+class EngineError(Exception):
+    """The engine cannot be asked, or refuses; ``str()`` says why."""
+
+
+class Event(NamedTuple):
+    """What happened to a container: ``create``, ``start``, ``die``, ``destroy``, ``connect`` ..."""
+
+    action: str
+    container: str
+    """Its id."""
+
+
+class Engine:
+    """One connection to the engine behind a unix socket, opened when it is needed."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._client: Any = None
+
+    def version(self) -> str:
+        return str(self._ask(lambda client: client.version()["Version"]))
+
+    def containers(self, **filters: str) -> list[Container]:
+        """All containers, or those that the filters (``id``, ``name``) select; does not wait for those that start."""
+        found = self._ask(lambda client: client.containers(all=True, filters=filters))
+        return [read_container(one) for one in found]
+
+    def network(self, name: str) -> Network | None:
+        try:
+            return read_network(self._ask(lambda client: client.inspect_network(name)))
+        except NotFoundError:
+            return None
+
+    def inspect(self, id_: str) -> Any:
+        """``GET /containers/ID/json``. Blocks while the container is being started."""
+        return self._ask(lambda client: client.inspect_container(id_))
+
+    def disconnect(self, network: str, id_: str) -> None:
+        self._ask(lambda client: client.disconnect_container_from_network(id_, network))
+
+    def connect(self, network: str, id_: str, settings: Any) -> None:
+        """``settings`` are the ``EndpointConfig`` of ``POST /networks/ID/connect``, of which the SDK knows a part."""
+        body = {"Container": id_, "EndpointConfig": settings}
+
+        def post(client: Any) -> None:
+            url = f"{client.base_url}/v{client.api_version}/networks/{network}/connect"
+            client._raise_for_status(client.post(url, json=body, timeout=CALL_SECONDS))  # noqa: SLF001
+
+        self._ask(post)
+
+    def start(self, id_: str) -> None:
+        self._ask(lambda client: client.start(id_))
+
+    def events(self, since: str | None) -> Any:
+        """The stream of events from then on, an iterator with ``close()``, which may be called by another thread."""
+        kinds = {"type": ["container", "network"]}
+        return self._ask(lambda client: client.events(decode=True, filters=kinds, since=since))
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        with _explained(self._path):
+            try:
+                self._client = self._client or docker.APIClient(
+                    base_url=f"unix://{self._path}", version="auto", timeout=CALL_SECONDS
+                )
+                return question(self._client)
+            except requests.ConnectionError:
+                self.close()
+                raise
+
+
+class Line:
+    """An `Engine` with a thread of its own: a question that takes long holds up no other line's."""
+
+    def __init__(self, path: str, name: str) -> None:
+        self._engine = Engine(path)
+        self._thread = ThreadPoolExecutor(1, f"docker-{name}")
+
+    async def ask(self, question: Callable[[Engine], _T]) -> _T:
+        """Raises `EngineError`, and what else the question raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, question, self._engine)
+
+    def close(self) -> None:
+        """Not before the question that is being asked has its answer."""
+        self._thread.submit(self._engine.close)
+        self._thread.shutdown()
+
+
+class NotFoundError(EngineError):
+    """The engine knows no such container or network."""
+
+
+_CURES = {
+    "No such file": "there is no socket at {0}: start the engine, or mount its socket into the router",
+    "Permission denied": "no permission for {0}: run the router as root, or in the socket's group",
+    "Connection refused": "nobody listens at {0}: start the engine",
+}
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise NotFoundError(str(error.explanation)) from None
+    except (DockerException, requests.RequestException, ValueError, OSError) as error:
+        text = str(error)
+        cure = next((cure.format(path) for sign, cure in _CURES.items() if sign in text), None)
+        explanation = getattr(error, "explanation", None)
+        raise EngineError(cure or f"the engine at {path}: {explanation or text}") from None
+
+
+class Feed:
+    """The engine's events, from a thread of its own, for as long as it takes: the engine may come and go.
+
+    ``tell`` gets a value at a time on that thread: an `Event`, None when the stream was (re)connected and something may
+    have been missed, or an `EngineError` when the engine is not there.
+    """
+
+    def __init__(self, path: str, tell: Callable[[Event | EngineError | None], object]) -> None:
+        self._engine = Engine(path)
+        self._tell = tell
+        self._stopped = threading.Event()
+        self._stream: Any = None
+        self._since: str | None = None
+        self._thread = threading.Thread(target=self._run, name="docker-events", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; returns when it has ended, or after two seconds with a stream that cannot be closed."""
+        self._stopped.set()
+        if self._stream is not None:
+            with suppress(Exception):
+                self._stream.close()
+        self._thread.join(2)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopped.is_set():
+            try:
+                self._follow()
+                failures = 0
+            except EngineError as error:
+                self._tell(error)
+                failures += 1
+            self._stopped.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+        self._engine.close()
+
+    def _follow(self) -> None:
+        """One stream until it is cut, or closed by `stop`. Events since the last one are asked for again: what is told
+        twice does no harm."""
+        self._stream = self._engine.events(self._since)
+        self._tell(None)
+        with suppress(requests.RequestException, OSError, ValueError, AttributeError):
+            for found in self._stream:
+                self._since = _time(found) or self._since
+                if (event := read_event(found)) is not None:
+                    self._tell(event)
+
+
+def read_event(found: Any) -> Event | None:
+    """An event of a container, or of a network that it is on; None for all others."""
+    if not isinstance(found, dict) or found.get("Type") not in ("container", "network"):
+        return None
+    actor = found.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    id_ = actor.get("ID") if found["Type"] == "container" else attributes.get("container")
+    return Event(str(found.get("Action", "")), str(id_)) if id_ else None
+
+
+def _time(found: Any) -> str | None:
+    """The engine's own time of an event, as it wants it back: seconds and nanoseconds."""
+    nanoseconds = found.get("timeNano") if isinstance(found, dict) else None
+    return f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09}" if isinstance(nanoseconds, int) else None

@@ -1,0 +1,277 @@
+"""Inside a container's network namespace: what the kernel shows there, and changes to it.
+
+The only module that imports pyroute2. `look` and `apply` enter the namespace with the calling thread and take some
+milliseconds: they are for a thread of their own, not for the event loop's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import singledispatch
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute, NetlinkError
+
+from dhcpd.pool import dotted
+from dhcpd.wire import arp_announcement
+from leasebroker.plan import (
+    AddAddress,
+    Address,
+    Announce,
+    Link,
+    Operation,
+    Promote,
+    RemoveAddress,
+    RemoveRoute,
+    Route,
+    SetMtu,
+    SetRoute,
+    View,
+)
+
+_CLONE_NEWNET = 0x40000000
+_IN_CREATE, _IN_DELETE, _IN_MOVED = 0x100, 0x200, 0xC0
+_RTMGRP = 0x1 | 0x10 | 0x40
+"""RTMGRP_LINK, RTMGRP_IPV4_IFADDR and RTMGRP_IPV4_ROUTE."""
+_MAIN_TABLE, _UNICAST, _DHCP = 254, 1, 16
+_RTM_SETLINK, _ACK_REQUEST = 19, 5
+_AF_SPEC, _INET_CONF, _PROMOTE_SECONDARIES = 26, 1, 20
+_NESTED = 0x8000
+_ARP = 0x0806
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class GoneError(Exception):
+    """The namespace, or what was to be changed in it, is not there any more."""
+
+
+@contextmanager
+def inside(descriptor: int) -> Iterator[None]:
+    """The calling thread is in the namespace during the block. Raises `GoneError` when it is none."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.setns(descriptor, _CLONE_NEWNET):
+            raise GoneError(os.strerror(ctypes.get_errno()))
+        try:
+            yield
+        finally:
+            if _libc.setns(home, _CLONE_NEWNET):
+                os._exit(70)  # a thread lost in a container's namespace would serve the wrong network
+    finally:
+        os.close(home)
+
+
+class Space:
+    """An open namespace. ``changes`` becomes readable when its links, addresses or routes change: see `drain`."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `GoneError` when there is no namespace at that path (yet)."""
+        self.name = path.name
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise GoneError(str(error)) from None
+        try:
+            with inside(self.descriptor):
+                self.changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+                self.changes.bind((0, _RTMGRP))
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+
+    def drain(self) -> None:
+        """Take what says that there are changes; what they are is to be looked at."""
+        try:
+            while True:
+                self.changes.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:  # ENOBUFS: some were lost, which says as much
+            return
+
+    def close(self) -> None:
+        self.changes.close()
+        os.close(self.descriptor)
+
+
+# -- observe
+
+
+def look(descriptor: int) -> View:
+    """What the kernel shows in the namespace. Raises `GoneError`."""
+    with inside(descriptor), IPRoute() as kernel:
+        links = tuple(_link(one) for one in kernel.get_links() if one.get("IFLA_ADDRESS"))
+        addresses = tuple(_address(one) for one in kernel.get_addr(family=socket.AF_INET))
+        routes = kernel.get_routes(family=socket.AF_INET, table=_MAIN_TABLE, type=_UNICAST)
+        return View(links, addresses, tuple(_route(one) for one in routes if _is_ours_or_default(one)))
+
+
+def own_macs() -> set[bytes]:
+    """The MACs of the interfaces in the calling thread's namespace."""
+    with IPRoute() as kernel:
+        macs = {_link(one).mac for one in kernel.get_links() if one.get("IFLA_ADDRESS")}
+    return {mac for mac in macs if any(mac)}
+
+
+def _link(found: Any) -> Link:
+    mac = bytes.fromhex(found.get("IFLA_ADDRESS").replace(":", ""))
+    settings = (found.get("IFLA_AF_SPEC") or {}).get("AF_INET") or {}
+    is_up, promotes = bool(found["flags"] & 1), bool(settings.get("promote_secondaries"))
+    return Link(found["index"], found.get("IFLA_IFNAME"), mac, found.get("IFLA_MTU"), is_up, promotes)
+
+
+def _address(found: Any) -> Address:
+    address = _number(found.get("IFA_LOCAL") or found.get("IFA_ADDRESS"))
+    return Address(found["index"], address, found["prefixlen"], found.get("IFA_LABEL") or "")
+
+
+def _route(found: Any) -> Route:
+    return Route(
+        found.get("RTA_OIF") or 0,
+        _number(found.get("RTA_DST")),
+        found["dst_len"],
+        _number(found.get("RTA_GATEWAY")),
+        _number(found.get("RTA_PREFSRC")),
+        found.get("RTA_PRIORITY") or 0,
+    )
+
+
+def _is_ours_or_default(found: Any) -> bool:
+    return bool(found["dst_len"] == 0 or (found["dst_len"] == 1 and found["proto"] == _DHCP))
+
+
+def _number(address: str | None) -> int:
+    return int(IPv4Address(address)) if address else 0
+
+
+# -- change
+
+
+def apply(descriptor: int, operations: Iterable[Operation]) -> None:
+    """Carry out the operations in their order. Raises `GoneError` at the first whose link or namespace went away."""
+    with inside(descriptor), IPRoute() as kernel:
+        for operation in operations:
+            try:
+                _do(operation, kernel)
+            except (NetlinkError, OSError) as error:
+                raise GoneError(f"{operation}: {error}") from None
+
+
+@singledispatch
+def _do(operation: Operation, kernel: Any) -> None:
+    raise NotImplementedError(operation)
+
+
+@_do.register
+def _(operation: SetMtu, kernel: Any) -> None:
+    kernel.link("set", index=operation.ifindex, mtu=operation.mtu)
+
+
+@_do.register
+def _(operation: Promote, kernel: Any) -> None:  # noqa: ARG001 - by netlink, since /proc/sys is read-only in a container
+    setting = _attribute(_INET_CONF | _NESTED, _attribute(_PROMOTE_SECONDARIES, struct.pack("I", 1)))
+    body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, operation.ifindex, 0, 0)
+    body += _attribute(_AF_SPEC | _NESTED, _attribute(socket.AF_INET | _NESTED, setting))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as one:
+        one.send(struct.pack("IHHII", 16 + len(body), _RTM_SETLINK, _ACK_REQUEST, 1, 0) + body)
+        (code,) = struct.unpack_from("i", one.recv(4096), 16)
+    if code:
+        raise OSError(-code, os.strerror(-code))
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+@_do.register
+def _(operation: AddAddress, kernel: Any) -> None:
+    one = operation.address
+    mask = (1 << (32 - one.prefix)) - 1
+    kernel.addr(
+        "replace",
+        index=one.ifindex,
+        address=dotted(one.address),
+        prefixlen=one.prefix,
+        broadcast=dotted(one.address | mask),
+        label=one.label,
+    )
+
+
+@_do.register
+def _(operation: RemoveAddress, kernel: Any) -> None:
+    one = operation.address
+    kernel.addr("del", index=one.ifindex, address=dotted(one.address), prefixlen=one.prefix)
+
+
+@_do.register
+def _(operation: SetRoute, kernel: Any) -> None:
+    kernel.route("replace", **_route_words(operation.route))
+
+
+@_do.register
+def _(operation: RemoveRoute, kernel: Any) -> None:
+    kernel.route("del", **_route_words(operation.route))
+
+
+def _route_words(route: Route) -> dict[str, Any]:
+    return {
+        "dst": f"{dotted(route.destination)}/{route.prefix}",
+        "oif": route.ifindex,
+        "gateway": dotted(route.gateway),
+        "prefsrc": dotted(route.source),
+        "proto": _DHCP,
+    }
+
+
+@_do.register
+def _(operation: Announce, kernel: Any) -> None:  # noqa: ARG001
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as one:
+        one.bind((socket.if_indextoname(operation.ifindex), _ARP))
+        one.send(arp_announcement(operation.mac, operation.address))
+
+
+# -- the folder
+
+
+class Folder:
+    """The engine's folder of namespace files, watched. ``events`` becomes readable when a file comes or goes."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError when there is no such folder. The engine makes it for its first container; it is made here so
+        that this one is seen as well."""
+        self.path = path
+        if path.parent.is_dir():
+            path.mkdir(exist_ok=True)
+        self.events = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        watch = _libc.inotify_add_watch(self.events, os.fsencode(path), _IN_CREATE | _IN_DELETE | _IN_MOVED)
+        if self.events < 0 or watch < 0:
+            number = ctypes.get_errno()
+            self.close()
+            raise OSError(number, os.strerror(number), str(path))
+
+    def names(self) -> set[str]:
+        """The files that are there; what is no namespace `Space` refuses."""
+        try:
+            return {one.name for one in self.path.iterdir()}
+        except OSError:
+            return set()
+
+    def drain(self) -> None:
+        """Take what says that something came or went; `names` says what is there."""
+        try:
+            while os.read(self.events, 1 << 16):
+                pass
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        if self.events >= 0:
+            os.close(self.events)

@@ -1,0 +1,130 @@
+"""Namespaces: who their links belong to, and the lease on each of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import IPv4Address
+
+from leasebroker.containers import STARTED, Container, Wish, gateway_choice
+from leasebroker.docker_feed import Line
+from leasebroker.netns import GoneError
+from leasebroker.plan import Link, Pin, View, plan
+from leasebroker.records import Known, Leg, Record
+from leasebroker.source import Source
+from leasebroker.spaces import Spaces, Tracked
+
+MAX_PASSES = 4
+"""Looks at one namespace in a row: what was changed is looked at again."""
+
+Lease = Callable[[Leg, Container, Wish, bytes], Awaitable[Record]]
+"""Gets the lease of a container whose link has that MAC."""
+
+
+class Pinner:
+    """`visit` makes a namespace as it shall be. Only one visit to each at a time."""
+
+    def __init__(self, known: Known, engine: Line, source: Source, lease: Lease) -> None:
+        self._known = known
+        self._engine = engine
+        self._source = source
+        self._lease = lease
+
+    async def visit(self, spaces: Spaces, one: Tracked, path: str) -> None:
+        """``path`` says what made us look. A change during the visit makes for one pass more. Raises `EngineError`."""
+        one.is_changed = True
+        if one.is_busy:
+            return
+        one.is_busy = True
+        try:
+            for _ in range(MAX_PASSES):
+                if not one.is_changed:
+                    break
+                one.is_changed = False
+                one.is_changed |= await self._pass(spaces, one, path)
+            one.is_visited = not one.is_changed
+        except GoneError:
+            one.is_visited = False
+        finally:
+            one.is_busy = False
+
+    async def _pass(self, spaces: Spaces, one: Tracked, path: str) -> bool:
+        """One look and what follows from it; True when there was something to do."""
+        view = await spaces.look(one)
+        found = await self._pins(one, view)
+        operations = plan(view, [pin for pin, _ in found])
+        if operations:
+            await spaces.apply(one, operations)
+        for _, record in found:
+            self._note(one, record, path, is_changed=bool(operations))
+        one.is_settled = not operations and all(pin.is_started for pin, _ in found)
+        return bool(operations)
+
+    def _note(self, one: Tracked, record: Record, path: str, *, is_changed: bool) -> None:
+        """What was right once, and is not any more, has drifted."""
+        if record.pinned_at is None:
+            record.pinned_at = time.time()
+            record.path = path if record.state in STARTED else "namespace"
+            self._known.counts[record.path] += 1
+            self._known.note("info", "pinned", record, path=record.path)
+        elif is_changed and one.is_settled:
+            self._known.counts["drift"] += 1
+            self._known.note("warning", "pin_repaired", record)
+
+    async def _pins(self, one: Tracked, view: View) -> list[tuple[Pin, Record]]:
+        """What the links of a namespace shall have."""
+        there = {(link.ifindex, link.mac) for link in view.links}
+        one.members = {key: id_ for key, id_ in one.members.items() if key in there}
+        found = []
+        for link in view.links:
+            here = [address.address for address in view.addresses if address.ifindex == link.ifindex]
+            leg = next((leg for leg in self._known.legs if any(IPv4Address(one) in leg.subnet for one in here)), None)
+            if leg is None or not link.is_up:
+                continue
+            container = await self._owner(one, leg, link)
+            if container is not None and (pin := await self._pin(leg, container, link, here)) is not None:
+                found.append(pin)
+        return found
+
+    async def _owner(self, one: Tracked, leg: Leg, link: Link) -> Container | None:
+        """The container that a link belongs to.
+
+        For a new link the engine is asked anew: it gives an address, and the MAC that some versions make of it, to one
+        container after the other.
+        """
+        key = (link.ifindex, link.mac)
+        if key not in one.members:
+            network = await self._engine.ask(lambda engine: engine.network(leg.network))
+            members = () if network is None else network.members
+            name = next((member.name for member in members if member.mac == link.mac), None)
+            if network is None or name is None:
+                return None
+            self._known.networks[network.name] = network
+            for container in await self._engine.ask(lambda engine: engine.containers(name=f"^/{name}$")):
+                self._known.take([container])
+                self._known.record(leg, container).pinned_at = None
+                one.members[key] = container.id
+                one.is_settled = False
+        return self._known.containers.get(one.members.get(key, ""))
+
+    async def _pin(self, leg: Leg, container: Container, link: Link, here: Sequence[int]) -> tuple[Pin, Record] | None:
+        """What one link shall have, None when there is no lease for it. ``here`` are its addresses."""
+        wish = self._known.wishes(leg).get(container.id)
+        if wish is None:
+            return None
+        record = await self._lease(leg, container, wish, link.mac)
+        if record.address is None:
+            return None
+        record.docker = self._known.docker_address(leg, container)
+        gateway = gateway_choice(container, [(leg.vlan, leg.network) for leg in self._known.legs])
+        return Pin(
+            link.mac,
+            record.address,
+            leg.subnet.prefixlen,
+            leg.router if gateway == leg.network else 0,
+            leg.mtu,
+            record.docker,
+            is_alone=len(container.endpoints) == 1,
+            is_started=container.state in STARTED,
+            not_its=frozenset(one for one in here if self._source.is_anothers(leg.vlan, record.identity, one)),
+        ), record
