@@ -1,5 +1,5 @@
-"""`make demo`: build the virtual truck, run the service on it, plug devices in, show what they get
-and who reaches whom."""
+"""`make demo`: build the virtual truck with a Docker engine, run the service, plug devices in and run containers, and
+show what they get and who reaches whom."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import os
 import sys
 import tempfile
 import time
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
-from tests.lab import netns, reachability
+from tests.lab import netns, reachability, remains
 from tests.lab.clients import Client, Dhclient, Dhcpcd, Udhcpc
-from tests.lab.plan import Container, Device, Plan, two_vlans
-from tests.lab.service import REPOSITORY, Service
+from tests.lab.edge import Edge, edge
+from tests.lab.engine import IDLE, why_missing
+from tests.lab.plan import Container, Device, Vlan, two_vlans
+from tests.lab.service import Service
 from tests.lab.truck import Truck
 
+ENGINE = "20.10"
 CLIENTS: dict[str, type[Client]] = {
     "device1": Udhcpc,
     "device2": Dhclient,
@@ -33,9 +36,13 @@ def main() -> int:
         return 3
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what happens shows as it happens, in a pipe too
+    if reason := why_missing(ENGINE):
+        print(f"make demo runs real containers: {reason}", file=sys.stderr)
+        return 3
+    remains.sweep()
     netns.sweep()
     try:
-        return _show(two_vlans(devices=len(CLIENTS)))
+        return _show()
     except KeyboardInterrupt:
         print("\nInterrupted; everything is removed again.")
         return 130
@@ -44,62 +51,74 @@ def main() -> int:
         return 1
 
 
-def _show(plan: Plan) -> int:
-    print("Lanward on a virtual truck: every machine below is a network namespace.\n")
+def _show() -> int:
+    print("Lanward on a virtual truck: every device is a network namespace, every container a real one.\n")
     with tempfile.TemporaryDirectory(prefix="lanward-demo-") as home:
         began = time.monotonic()
-        with Truck(plan) as truck:
-            _describe(truck)
-            _tell("the truck is built", began)
-            return _run(truck, Path(home))
+        with edge(ENGINE, devices=len(CLIENTS)) as built:
+            _describe(built)
+            _tell("the truck is built and the engine runs", began)
+            return _run(built, Path(home))
 
 
-def _run(truck: Truck, home: Path) -> int:
-    service = Service(truck.enter("router"), home)
+def _run(built: Edge, home: Path) -> int:
+    service = Service(built.truck.enter("router"), home)
     began = time.monotonic()
-    service.start((REPOSITORY / "lanward.toml").read_text())
+    service.start(built.config())
     _tell("the service is ready", began)
     print("\n  Devices are plugged in:\n")
-    good = [_plug(truck, truck.plan.device(name), kind, home) for name, kind in CLIENTS.items()]
-    addresses = _place_containers(truck, service, home)
+    devices = [_plug(built.truck, built.truck.plan.device(name), kind, home) for name, kind in CLIENTS.items()]
+    print("\n  Containers are run:\n")
+    containers = [_run_container(built, service, one) for one in two_vlans().containers]
     print("\n  lanward leases\n")
     print(_indented(service.ask("leases")))
-    rows = _show_table(truck, addresses | {one["hostname"]: IPv4Address(one["address"]) for one in service.leases()})
+    rows = _show_table(built, service)
     service.stop()
     right = sum(row.measured == row.expected for row in rows)
-    print(f"\n{sum(good)} of {len(good)} devices got an address of their VLAN and reach their router.")
+    print(f"\n{sum(devices)} of {len(devices)} devices got an address of their VLAN and reach their router.")
+    print(f"{sum(containers)} of {len(containers)} containers have their lease and reach their router.")
     print(f"{right} of {len(rows)} rows of the table are as expected.")
-    return 0 if all(good) and right == len(rows) else 1
+    return 0 if all(devices) and all(containers) and right == len(rows) else 1
 
 
-def _place_containers(truck: Truck, service: Service, home: Path) -> dict[str, IPv4Address]:
-    """A container with a reservation takes its address, any other asks for one, as a device does."""
-    reserved = {one["container"]: one["address"] for one in service.leases() if one["container"]}
-    return {
-        one.name: _set_address(truck, one, reserved[one.name])
-        if one.name in reserved
-        else Udhcpc(truck.netns(one.name), home / one.name, one.name).start().address.ip
-        for one in truck.plan.containers
-    }
-
-
-def _set_address(truck: Truck, container: Container, address: str) -> IPv4Address:
-    vlan = truck.plan.vlan(container.vlan)
-    lines = [f"addr add {address}/{vlan.subnet.prefixlen} dev eth0", f"route add default via {vlan.router}"]
-    netns.batch(lines, truck.netns(container.name))
-    return IPv4Address(address)
-
-
-def _show_table(truck: Truck, addresses: dict[str, IPv4Address]) -> list[reachability.Row]:
+def _run_container(built: Edge, service: Service, container: Container) -> bool:
+    """Run it as anybody would; its first instruction prints the addresses that it has."""
+    vlan, name = built.truck.plan.vlan(container.vlan), container.name
     began = time.monotonic()
-    rows = reachability.measure(truck, reachability.rows(), reachability.places(truck.plan, addresses))
+    built.run(name, vlan.network, command=("sh", "-c", f"ip -4 -o addr; {IDLE}"))
+    took = (time.monotonic() - began) * 1000
+    try:
+        netns.wait_until(lambda: set(_leases(service, vlan, name)) & set(built.addresses(name)), 10, "its lease")
+    except TimeoutError as error:
+        print(f"  {name}  {vlan.name}  docker  {error}, and it has {built.addresses(name)}")
+        return False
+    (lease,) = _leases(service, vlan, name)
+    answered = built.ping(name, vlan.router)
+    when = "at its first instruction" if str(lease) in built.engine.docker("logs", name).split() else "soon after"
+    router = "reaches its router" if answered else "DOES NOT REACH ITS ROUTER"
+    print(f"  {name}  {vlan.name}  {lease!s:16} {when}, docker run took {took:.0f} ms, {router}")
+    return lease.ip in vlan.subnet and answered
+
+
+def _leases(service: Service, vlan: Vlan, container: str) -> list[IPv4Interface]:
+    """What the lease table says that the container of that name has."""
+    rows = [one for one in service.leases() if one["vlan"] == vlan.name and one["container"] == container]
+    return [IPv4Interface((one["address"], vlan.subnet.prefixlen)) for one in rows if one["state"] == "bound"]
+
+
+def _show_table(built: Edge, service: Service) -> list[reachability.Row]:
+    began = time.monotonic()
+    nodes = {one["container"] or one["hostname"]: IPv4Address(one["address"]) for one in service.leases()}
+    rows = reachability.measure(built.enter, reachability.rows(), reachability.places(built.truck.plan, nodes))
     print(f"\n  Who reaches whom, by ping, {(time.monotonic() - began) * 1000:.0f} ms\n")
     print(_indented("\n".join(reachability.lines(rows))))
     return rows
 
 
-def _describe(truck: Truck) -> None:
+def _describe(built: Edge) -> None:
+    truck = built.truck
     print(f"  trunk   {truck.trunk}")
+    print(f"  engine  Docker Engine {built.engine.docker('version', '--format', '{{.Server.Version}}')}, on the host")
     for vlan in truck.plan.vlans:
         devices = " ".join(d.name for d in truck.plan.devices if d.vlan == vlan.name)
         print(f"  {vlan.name:7} {vlan.subnet}, router {vlan.router}, behind the switch: {devices}")
