@@ -7,8 +7,8 @@ set -eu
 suites() {
     case $1 in
         20.10) echo bookworm ;;
-        26.1) echo trixie ;;
-        28.5) echo forky sid ;;
+        26.1) echo bookworm trixie ;;
+        28.5) echo bookworm forky sid ;;
     esac
 }
 
@@ -25,11 +25,10 @@ packages() {
 # Packages come from where this machine has its own from.
 sources() {
     codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-    apt-get indextargets --format '$(REPO_URI) $(SIGNED_BY)' \
-        'Created-By: Packages' "Release: $codename" 'Component: main' | while read -r uri key; do
-        [ "${key#/}" != "$key" ] && key="[signed-by=$key] " || key=
-        for suite in bookworm $(suites "$1"); do echo "deb $key$uri $suite main"; done | sort -u
-        break
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' \
+        'Created-By: Packages' 'Origin: Debian' "Codename: $codename" 'Component: main' | head -n 1)
+    for suite in $(suites "$1"); do
+        [ -z "$mirror" ] || echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
     done
 }
 
@@ -42,6 +41,7 @@ private_apt() {
 fetch() {
     command -v apt-get >/dev/null && command -v dpkg >/dev/null || { echo "this is no Debian machine"; return 1; }
     sources "$1" >"$work/sources.list"
+    [ -s "$work/sources.list" ] || { apt-get -qq update && sources "$1" >"$work/sources.list"; } # a machine without lists
     [ -s "$work/sources.list" ] || { echo "apt has no source for this machine's release"; return 1; }
     # shellcheck disable=SC2046
     { private_apt update && (cd "$work" && private_apt download $(packages "$1")); } >"$work/log" 2>&1 ||
