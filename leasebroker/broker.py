@@ -131,7 +131,8 @@ class Broker:
     async def _looks_at_all(self) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._is_look_due.wait(), RECONCILE_SECONDS)
+                async with asyncio.timeout(RECONCILE_SECONDS):
+                    await self._is_look_due.wait()
             await asyncio.sleep(SETTLE_SECONDS)
             self._is_look_due.clear()
             await self._guarded(self._look_at_all())
@@ -142,12 +143,14 @@ class Broker:
         if self._adopts:
             await self._caretaker.repair()
         networks = [leg.network for leg in self.known.legs]
-        self.known.replace(*await self._listing.ask(partial(_everything, names=networks)))
+        changed = self.known.replace(*await self._listing.ask(partial(_everything, names=networks)))
         self.known.warn("engine", None)
         self._check_networks()
         await self._lease_all(self.known.containers)
         self._open_spaces()
         self._looks += 1
+        for one in self._spaces or ():
+            one.is_visited &= changed.isdisjoint(one.members.values())
         await self._visit_all("reconcile")
         if self._adopts and (pause := await self._caretaker.tend(self._loop.time())) is not None:
             self._loop.call_later(pause, self._is_look_due.set)
@@ -184,7 +187,9 @@ class Broker:
         if is_transient(one):
             return record
         record.identity, record.mac = wish.identity, mac or record.mac
-        record.address = await self._source.lease(leg.vlan, wish.identity, record.mac, wish.hostname, wish.address)
+        address = await self._source.lease(leg.vlan, wish.identity, record.mac, wish.hostname, wish.address)
+        if address != record.address:
+            record.address, record.pinned_at = address, None
         record.problems = (*wish.problems, *checks.lease_problems(leg, one.name, wish, record.address))
         self.known.warn(record.title, "; ".join(record.problems) or None)
         return record

@@ -41,7 +41,8 @@ class Pinner:
                 if not one.is_changed:
                     break
                 one.is_changed = False
-                one.is_changed |= await self._pass(spaces, one, path)
+                if await self._pass(spaces, one, path):
+                    one.is_changed = True
             one.is_visited = not one.is_changed
         except GoneError:
             one.is_visited = False
@@ -116,6 +117,7 @@ class Pinner:
         if record.address is None:
             return None
         record.docker = self._known.docker_address(leg, container)
+        suspects = {*here, record.docker} - {0}
         gateway = gateway_choice(container, [(leg.vlan, leg.network) for leg in self._known.legs])
         return Pin(
             link.mac,
@@ -126,5 +128,5 @@ class Pinner:
             record.docker,
             is_alone=len(container.endpoints) == 1,
             is_started=container.state in STARTED,
-            not_its=frozenset(one for one in here if self._source.is_anothers(leg.vlan, record.identity, one)),
+            not_its=frozenset(one for one in suspects if self._source.is_anothers(leg.vlan, record.identity, one)),
         ), record

@@ -77,15 +77,17 @@ class Known:
                 if (record := self.records.get((one.id, network))) is not None:
                     record.state, record.name = one.state, one.name
 
-    def replace(self, containers: Iterable[Container], networks: Iterable[Network]) -> None:
-        """What the engine says of all: what it does not name is gone."""
-        self.containers = {}
+    def replace(self, containers: Iterable[Container], networks: Iterable[Network]) -> set[str]:
+        """What the engine says of all: what it does not name is gone. Returns the ids of those that are new, or not as
+        they were."""
+        before, self.containers = self.containers, {}
         self.take(containers)
         self.networks = {one.name: one for one in networks}
         served = {leg.network for leg in self.legs}
         there = {(id_, network) for id_, one in self.containers.items() for network in one.endpoints}
         for key in [key for key in self.records if key not in there or key[1] not in served]:
             self.warn(self.records.pop(key).title, None)
+        return {id_ for id_, one in self.containers.items() if before.get(id_) != one}
 
     def wishes(self, leg: Leg) -> dict[str, Wish]:
         """What each container on a VLAN asks for, by its id."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -66,6 +67,9 @@ class Spaces:
     async def _run(self, one: Tracked, call: Callable[..., _T], *arguments: object) -> _T:
         if not self.is_there(one):
             raise GoneError(one.space.name)
+        if not self._is_mounted(one):  # Docker 20.10 leaves the file behind for a while
+            self._forget(self._tracked.pop(one.space.name))
+            raise GoneError(one.space.name)
         return await self._loop.run_in_executor(self._thread, call, *arguments)
 
     def _listed(self) -> None:
@@ -91,16 +95,20 @@ class Spaces:
             self._changed(tracked)
 
     async def _mounted(self, path: Path) -> Space | None:
-        """The namespace, None when the file is none."""
-        deadline = self._loop.time() + MOUNT_SECONDS
-        while self._loop.time() < deadline:
+        """The namespace, None when the file is none, and not new either."""
+        while True:
             try:
                 return Space(path)
-            except FileNotFoundError:
-                return None
-            except (GoneError, OSError):
-                await asyncio.sleep(MOUNT_PAUSE)
-        return None
+            except GoneError:
+                if not _is_new(path):
+                    return None
+            await asyncio.sleep(MOUNT_PAUSE)
+
+    def _is_mounted(self, one: Tracked) -> bool:
+        try:
+            return os.path.samestat((self._folder.path / one.space.name).stat(), os.fstat(one.space.descriptor))
+        except OSError:
+            return False
 
     def _noticed(self, one: Tracked) -> None:
         one.space.drain()
@@ -120,3 +128,10 @@ class Spaces:
         self._tracked.clear()
         self._thread.shutdown()
         self._folder.close()
+
+
+def _is_new(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_ctime < MOUNT_SECONDS
+    except OSError:
+        return False

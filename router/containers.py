@@ -49,7 +49,8 @@ class Containers:
         )
         self._broker.start(legs(config))
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._broker.first_look.wait(), FIRST_LOOK_SECONDS)
+            async with asyncio.timeout(FIRST_LOOK_SECONDS):
+                await self._broker.first_look.wait()
 
     async def reload(self, config: Config) -> None:
         """Follow a new configuration."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SOAK
+from tests.docker.managed import Managed
 from tests.lab.edge import Edge
 from tests.lab.edge import edge as built
 from tests.lab.engine import why_missing
@@ -44,3 +45,9 @@ def service(edge: Edge, tmp_path: Path) -> Iterator[Service]:
     one = Service(edge.truck.enter("router"), tmp_path)
     yield one
     one.kill9()
+
+
+@pytest.fixture
+def managed(edge: Edge, service: Service) -> Managed:
+    """The machine with the service, not started."""
+    return Managed(edge, service)

@@ -1,0 +1,178 @@
+"""Which lease a container gets: by its name, its labels, its requests; and that it keeps it."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface
+
+import pytest
+
+from tests.docker.managed import Managed
+from tests.lab.netns import wait_until
+
+
+def test_a_container_is_on_its_vlan_like_a_device(managed: Managed) -> None:
+    managed.edge.place("device1", "10.0.1.20")
+    managed.start()
+    managed.edge.run("web")
+    lease = managed.lease("web")
+    assert lease == IPv4Address("10.0.1.100")
+    first, docker = managed.edge.addresses("web")
+    assert first == IPv4Interface("10.0.1.100/24")
+    assert docker.ip in managed.edge.truck.plan.vlan("vlan1").landing
+    assert managed.source("web") == ("10.0.1.1", "10.0.1.100")
+    assert managed.edge.ping("device1", lease)
+    assert managed.edge.ping("web", "10.0.1.20")
+    assert managed.edge.ping("web", "198.51.100.9")
+    assert not managed.edge.ping("web", "10.0.2.1")
+    (row,) = [row for row in managed.service.leases() if row["container"] == "web"]
+    assert (row["vlan"], row["kind"], row["state"]) == ("vlan1", "container", "bound")
+    assert row["mac"] == managed.container("web")["mac"]
+
+
+def test_docker_reaches_it_as_before(managed: Managed) -> None:
+    """Docker's DNS, health checks and published ports use the address that Docker gave."""
+    managed.start()
+    serve = ("sh", "-c", "while :; do echo served | nc -l -p 80; done")
+    managed.edge.run("web", "br0net", "--network-alias", "www", command=serve)
+    managed.edge.run("client", "br0net")
+    managed.lease("web")
+    managed.lease("client")
+    asked = managed.engine.docker("exec", "client", "nc", "-w", "2", "www", "80")
+    assert asked == "served"
+
+
+def test_a_reservation_by_name_is_honoured(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("container1")
+    assert managed.lease("container1") == IPv4Address("10.0.1.30")
+
+
+def test_a_removed_container_has_its_address_again(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("web")
+    managed.edge.run("other")
+    first = managed.lease("web")
+    managed.lease("other")
+    for _ in range(3):
+        managed.engine.docker("rm", "--force", "web")
+        managed.edge.run("web")
+        assert managed.lease("web") == first
+
+
+def test_the_identity_label_goes_before_the_name(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("web-1", "br0net", "--label", "lanward.identity=web", "--label", "lanward.hostname=shop")
+    first = managed.lease("web-1")
+    managed.engine.docker("rm", "--force", "web-1")
+    managed.edge.run("web-2", "br0net", "--label", "lanward.identity=web")
+    assert managed.lease("web-2") == first
+    assert [row["container"] for row in managed.service.leases() if row["address"] == str(first)] == ["web"]
+
+
+def test_the_second_claimant_of_an_identity_has_its_own_address(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("web")
+    managed.edge.run("rival", "br0net", "--label", "lanward.identity=web")
+    assert managed.lease("web") != managed.lease("rival")
+    assert managed.container("rival")["identity"] == "rival"
+    (warning,) = managed.warnings()
+    assert "rival claims the identity web of container web" in warning
+
+
+@pytest.mark.parametrize(
+    "option", [["--label", "lanward.address=10.0.1.77"], ["--ip", "10.0.1.77"]], ids=["label", "ip"]
+)
+def test_an_address_that_is_asked_for_is_given_when_it_is_free(managed: Managed, option: list[str]) -> None:
+    """Also outside the pools, and then for good."""
+    managed.start()
+    managed.edge.run("web", "br0net", *option)
+    assert managed.lease("web") == IPv4Address("10.0.1.77")
+    managed.engine.docker("rm", "--force", "web")
+    managed.service.stop()
+    managed.service.start()
+    managed.edge.run("web")
+    assert managed.lease("web") == IPv4Address("10.0.1.77")
+
+
+def test_an_address_that_is_anothers_is_not_given_nor_kept_on_the_link(managed: Managed) -> None:
+    """10.0.1.20 is reserved for device1: the container would take it from the device."""
+    managed.start()
+    managed.edge.run("web", "br0net", "--ip", "10.0.1.20")
+    assert managed.lease("web") == IPv4Address("10.0.1.100")
+    assert managed.edge.addresses("web") == [IPv4Interface("10.0.1.100/24")]
+    (warning,) = managed.warnings()
+    assert "web asks for 10.0.1.20" in warning
+
+
+def test_a_label_with_a_bad_address_is_named(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("web", "br0net", "--label", "lanward.address=10.0.1.300")
+    assert managed.lease("web") == IPv4Address("10.0.1.100")
+    (warning,) = managed.warnings()
+    assert "label lanward.address='10.0.1.300'" in warning
+
+
+def test_a_container_on_two_vlans_has_two_leases_and_one_way_out(managed: Managed) -> None:
+    managed.start()
+    managed.engine.docker("create", "--name", "gate", "--network", "br1net", "lanward-test")
+    managed.engine.docker("network", "connect", "br0net", "gate")
+    managed.engine.docker("start", "gate")
+    assert managed.lease("gate", "br1net") == IPv4Address("10.0.2.100")
+    assert managed.lease("gate", "br0net") == IPv4Address("10.0.1.100")
+    wait_until(lambda: managed.source("gate") == ("10.0.1.1", "10.0.1.100"), 5, "the way out by the first VLAN")
+
+
+def test_the_gateway_label_chooses_the_way_out(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("gate", "br0net", "--label", "lanward.gateway=vlan2")
+    managed.engine.docker("network", "connect", "br1net", "gate")
+    managed.lease("gate", "br1net")
+    wait_until(lambda: managed.source("gate") == ("10.0.2.1", "10.0.2.100"), 5, "the way out by vlan2")
+    managed.engine.docker("network", "create", "--subnet", "10.9.0.0/24", "a-third")
+    managed.engine.docker("network", "connect", "a-third", "gate")
+    managed.engine.docker("network", "disconnect", "br1net", "gate")
+    wait_until(lambda: managed.source("gate") == ("10.0.1.1", "10.0.1.100"), 5, "the way out by what is left")
+    managed.engine.docker("network", "disconnect", "a-third", "gate")
+    managed.engine.docker("network", "rm", "a-third")
+
+
+def test_docker_may_keep_the_way_out(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("own", "br0net", "--label", "lanward.gateway=false")
+    lease = managed.lease("own")
+    assert managed.edge.addresses("own")[0].ip == lease
+    assert managed.edge.routes("own") == ["default via 10.0.1.1 dev eth0"]
+
+
+def test_containers_and_devices_share_one_book(managed: Managed) -> None:
+    """A container has what is reserved for no device, and asks for nothing that a device holds."""
+    managed.start()
+    for number in range(4):
+        managed.edge.run(f"c{number}")
+    leases = [managed.lease(f"c{number}") for number in range(4)]
+    assert leases == [IPv4Address(f"10.0.1.{100 + number}") for number in range(4)]
+
+
+def test_drift_is_repaired(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("web")
+    lease = str(managed.lease("web"))
+    wait_until(lambda: managed.container("web")["state"] == "running", 5, "the container to be known to run")
+    managed.edge.out("web", "ip", "addr", "del", f"{lease}/24", "dev", "eth0")
+    wait_until(lambda: managed.is_on_link("web", lease), 5, "the address to be back")
+    managed.edge.out("web", "ip", "route", "replace", "default", "via", "10.0.1.9")
+    wait_until(lambda: managed.source("web") == ("10.0.1.1", lease), 5, "the route to be back")
+    managed.edge.out("web", "ip", "route", "del", "default")
+    wait_until(lambda: managed.source("web") == ("10.0.1.1", lease), 5, "the route to be back")
+    assert managed.service.events("pin_repaired")
+
+
+def test_a_route_that_the_engine_rewrites_is_set_again(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("web")
+    lease = str(managed.lease("web"))
+    managed.engine.docker("network", "connect", "br1net", "web")
+    managed.lease("web", "br1net")
+    wait_until(lambda: managed.source("web") == ("10.0.1.1", lease), 5, "the route by the first VLAN")
+    managed.engine.docker("network", "disconnect", "br1net", "web")
+    wait_until(lambda: managed.source("web") == ("10.0.1.1", lease), 5, "the route by the only VLAN")
