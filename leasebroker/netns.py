@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import singledispatch
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -29,10 +29,11 @@ from leasebroker.plan import (
     Operation,
     Promote,
     RemoveAddress,
-    RemoveRoute,
+    RemoveDetour,
     Route,
+    SetDefault,
+    SetDetour,
     SetMtu,
-    SetRoute,
     View,
 )
 
@@ -41,6 +42,12 @@ _IN_CREATE, _IN_DELETE, _IN_MOVED = 0x100, 0x200, 0xC0
 _RTMGRP = 0x1 | 0x10 | 0x40
 """RTMGRP_LINK, RTMGRP_IPV4_IFADDR and RTMGRP_IPV4_ROUTE."""
 _MAIN_TABLE, _UNICAST, _DHCP = 254, 1, 16
+_DETOUR_TABLE = 0x6C77
+_DETOUR_RULES: tuple[dict[str, Any], ...] = (
+    {"priority": 30_000, "table": _MAIN_TABLE, "FRA_SUPPRESS_PREFIXLEN": 0},
+    {"priority": 30_001, "table": _DETOUR_TABLE},
+)
+"""What is more than a default route in the main table goes first, then our table's, then the main table's own."""
 _RTM_SETLINK, _ACK_REQUEST = 19, 5
 _AF_SPEC, _INET_CONF, _PROMOTE_SECONDARIES = 26, 1, 20
 _NESTED = 0x8000
@@ -110,8 +117,13 @@ def look(descriptor: int) -> View:
     with inside(descriptor), IPRoute() as kernel:
         links = tuple(_link(one) for one in kernel.get_links() if one.get("IFLA_ADDRESS"))
         addresses = tuple(_address(one) for one in kernel.get_addr(family=socket.AF_INET))
-        routes = kernel.get_routes(family=socket.AF_INET, table=_MAIN_TABLE, type=_UNICAST)
-        return View(links, addresses, tuple(_route(one) for one in routes if _is_ours_or_default(one)))
+        routes = [one for one in kernel.get_routes(family=socket.AF_INET, type=_UNICAST) if not one["dst_len"]]
+        rules = {one.get("FRA_PRIORITY") for one in kernel.get_rules(family=socket.AF_INET)}
+    defaults = tuple(_route(one) for one in routes if one.get("RTA_TABLE") == _MAIN_TABLE)
+    detours = [_route(one) for one in routes if one.get("RTA_TABLE") == _DETOUR_TABLE]
+    wanted = {one["priority"] for one in _DETOUR_RULES}
+    detour = detours[0] if detours and wanted <= rules else None
+    return View(links, addresses, defaults, detour, bool(detours or wanted & rules))
 
 
 def own_macs() -> set[bytes]:
@@ -136,16 +148,10 @@ def _address(found: Any) -> Address:
 def _route(found: Any) -> Route:
     return Route(
         found.get("RTA_OIF") or 0,
-        _number(found.get("RTA_DST")),
-        found["dst_len"],
         _number(found.get("RTA_GATEWAY")),
         _number(found.get("RTA_PREFSRC")),
         found.get("RTA_PRIORITY") or 0,
     )
-
-
-def _is_ours_or_default(found: Any) -> bool:
-    return bool(found["dst_len"] == 0 or (found["dst_len"] == 1 and found["proto"] == _DHCP))
 
 
 def _number(address: str | None) -> int:
@@ -212,23 +218,36 @@ def _(operation: RemoveAddress, kernel: Any) -> None:
 
 
 @_do.register
-def _(operation: SetRoute, kernel: Any) -> None:
-    kernel.route("replace", **_route_words(operation.route))
+def _(operation: SetDefault, kernel: Any) -> None:
+    _set_default(kernel, operation.route, _MAIN_TABLE)
 
 
 @_do.register
-def _(operation: RemoveRoute, kernel: Any) -> None:
-    kernel.route("del", **_route_words(operation.route))
+def _(operation: SetDetour, kernel: Any) -> None:
+    _set_default(kernel, operation.route, _DETOUR_TABLE)
+    for rule in _DETOUR_RULES:
+        with suppress(NetlinkError):  # it is there
+            kernel.rule("add", **rule)
 
 
-def _route_words(route: Route) -> dict[str, Any]:
-    return {
-        "dst": f"{dotted(route.destination)}/{route.prefix}",
-        "oif": route.ifindex,
-        "gateway": dotted(route.gateway),
-        "prefsrc": dotted(route.source),
-        "proto": _DHCP,
-    }
+@_do.register
+def _(operation: RemoveDetour, kernel: Any) -> None:  # noqa: ARG001
+    for rule in reversed(_DETOUR_RULES):
+        with suppress(NetlinkError):  # it is not there
+            kernel.rule("del", **rule)
+    kernel.flush_routes(family=socket.AF_INET, table=_DETOUR_TABLE)
+
+
+def _set_default(kernel: Any, route: Route, table: int) -> None:
+    kernel.route(
+        "replace",
+        dst="default",
+        oif=route.ifindex,
+        gateway=dotted(route.gateway),
+        prefsrc=dotted(route.source),
+        proto=_DHCP,
+        table=table,
+    )
 
 
 @_do.register

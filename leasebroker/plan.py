@@ -12,9 +12,6 @@ from typing import NamedTuple
 LABEL = ":lw"
 """Ends the label of an address that is ours: all that we may take away later. Kernels keep 15 bytes of a label."""
 
-HALVES = [(0, 1), (1 << 31, 1)]
-"""Destinations, as (address, prefix length), that together are all and go before a default route."""
-
 
 class Link(NamedTuple):
     ifindex: int
@@ -36,12 +33,9 @@ class Address(NamedTuple):
 
 
 class Route(NamedTuple):
-    """An IPv4 route by a gateway, of the main table: ``prefix`` 0 for a default route, 1 for half of one. Gateway and
-    source are 0 when it has none."""
+    """An IPv4 default route; gateway and source are 0 when it has none."""
 
     ifindex: int
-    destination: int
-    prefix: int
     gateway: int
     source: int
     metric: int = 0
@@ -52,8 +46,12 @@ class View(NamedTuple):
 
     links: tuple[Link, ...] = ()
     addresses: tuple[Address, ...] = ()
-    routes: tuple[Route, ...] = ()
-    """Default routes, and halves of one that are ours."""
+    defaults: tuple[Route, ...] = ()
+    """Of the main table."""
+    detour: Route | None = None
+    """Of a table of our own that goes before those, None also when the rules that lead to it are not whole."""
+    is_detour_left: bool = False
+    """Whether anything of a detour is there."""
 
 
 class Pin(NamedTuple):
@@ -92,14 +90,18 @@ class RemoveAddress(NamedTuple):
     address: Address
 
 
-class SetRoute(NamedTuple):
-    """Replaces the route to the same destination."""
+class SetDefault(NamedTuple):
+    """Replaces the default route of the main table."""
 
     route: Route
 
 
-class RemoveRoute(NamedTuple):
+class SetDetour(NamedTuple):
     route: Route
+
+
+class RemoveDetour(NamedTuple):
+    pass
 
 
 class Announce(NamedTuple):
@@ -110,7 +112,7 @@ class Announce(NamedTuple):
     address: int
 
 
-Operation = SetMtu | Promote | AddAddress | RemoveAddress | SetRoute | RemoveRoute | Announce
+Operation = SetMtu | Promote | AddAddress | RemoveAddress | SetDefault | SetDetour | RemoveDetour | Announce
 
 
 def plan(view: View, pins: Iterable[Pin]) -> list[Operation]:
@@ -165,23 +167,15 @@ def _route_changes(view: View, link: Link, pin: Pin) -> Iterator[Operation]:
     """The default route by the router, with the lease as its source.
 
     Docker's own default route by another gateway (of another network) stays: the engine fails to connect a network when
-    it cannot find and remove that. Two halves then go before it.
+    it cannot find and remove that, or finds another (20.10: any) route to where the network is. A detour goes before.
     """
-    defaults = sorted((one for one in view.routes if not one.prefix), key=lambda one: one.metric)
-    if defaults:
-        is_by_router = (defaults[0].ifindex, defaults[0].gateway) == (link.ifindex, pin.gateway)
-    elif pin.is_started:
-        is_by_router = pin.is_alone
-    else:
+    wanted = Route(link.ifindex, pin.gateway, pin.address)
+    best = min(view.defaults, key=lambda one: one.metric, default=None)
+    if best is None and not pin.is_started:
         return
-    destinations = [(0, 0)] if is_by_router else HALVES
-    wanted = [Route(link.ifindex, *one, pin.gateway, pin.address) for one in destinations]
-    yield from (SetRoute(one) for one in wanted if one not in view.routes)
-    if is_by_router:
-        yield from (RemoveRoute(one) for one in view.routes if one.prefix)
-
-
-def has_address(view: View, mac: bytes, address: int) -> bool:
-    """Whether the link with that MAC is up and has the address."""
-    (ifindex,) = [link.ifindex for link in view.links if link.mac == mac and link.is_up] or [0]
-    return any(one.ifindex == ifindex and one.address == address for one in view.addresses)
+    is_by_router = pin.is_alone if best is None else best[:2] == wanted[:2]
+    if not is_by_router:
+        yield from [SetDetour(wanted)] if view.detour != wanted else []
+    else:
+        yield from [SetDefault(wanted)] if best != wanted else []
+        yield from [RemoveDetour()] if view.is_detour_left else []

@@ -78,9 +78,12 @@ class Known:
                     record.state, record.name = one.state, one.name
 
     def replace(self, containers: Iterable[Container], networks: Iterable[Network]) -> set[str]:
-        """What the engine says of all: what it does not name is gone. Returns the ids of those that are new, or not as
-        they were."""
+        """What the engine says of all, the youngest first: what it does not name is gone. Returns the ids of those that
+        are new, or not as they were."""
+        containers = list(containers)[::-1]
+        there_now = {one.id for one in containers}
         before, self.containers = self.containers, {}
+        self.take(before[id_] for id_ in before if id_ in there_now)
         self.take(containers)
         self.networks = {one.name: one for one in networks}
         served = {leg.network for leg in self.legs}
