@@ -95,6 +95,11 @@ class Broker:
         else:
             self._is_look_due.set()
 
+    def _appeared(self, one: Tracked) -> None:
+        """By the kernel: a container is about to start."""
+        if self.first_look.is_set() and self._spaces is not None:
+            self._spawn(self._pinner.expect(self._spaces, one))
+
     def _changed(self, one: Tracked) -> None:
         """By the kernel: something in a namespace is new."""
         self._spawn(self._visit(one, "reconcile"))
@@ -166,7 +171,7 @@ class Broker:
             return
         problem = None
         try:
-            self._spaces = Spaces(self._netns, self._changed)
+            self._spaces = Spaces(self._netns, self._appeared, self._changed)
         except OSError as error:
             cure = "mount the engine's netns folder into the router, or correct [docker] netns"
             problem = f"containers cannot be pinned: {self._netns}: {error.strerror}; {cure}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address
 
-from leasebroker.containers import STARTED, Container, Wish, gateway_choice
+from leasebroker.containers import STARTED, Container, Member, Wish, gateway_choice
 from leasebroker.docker_feed import Line
 from leasebroker.netns import GoneError
 from leasebroker.plan import Link, Pin, View, plan
@@ -14,8 +15,11 @@ from leasebroker.records import Known, Leg, Record
 from leasebroker.source import Source
 from leasebroker.spaces import Spaces, Tracked
 
-MAX_PASSES = 4
+MAX_PASSES = 5
 """Looks at one namespace in a row: what was changed is looked at again."""
+
+EXPECT_TRIES, EXPECT_PAUSE = 10, 0.005
+"""Some engines make the namespace before they tell who it is for, by 8 ms."""
 
 Lease = Callable[[Leg, Container, Wish, bytes], Awaitable[Record]]
 """Gets the lease of a container whose link has that MAC."""
@@ -29,6 +33,8 @@ class Pinner:
         self._engine = engine
         self._source = source
         self._lease = lease
+        self._expected: dict[tuple[str, bytes], str] = {}
+        """(network, MAC) of links that are about to come -> the id of their container."""
 
     async def visit(self, spaces: Spaces, one: Tracked, path: str) -> None:
         """``path`` says what made us look. A change during the visit makes for one pass more. Raises `EngineError`."""
@@ -59,7 +65,7 @@ class Pinner:
         for _, record in found:
             self._note(one, record, path, is_changed=bool(operations))
         one.is_settled = not operations and all(pin.is_started for pin, _ in found)
-        return bool(operations)
+        return bool(operations or one.guessed)
 
     def _note(self, one: Tracked, record: Record, path: str, *, is_changed: bool) -> None:
         """What was right once, and is not any more, has drifted."""
@@ -76,6 +82,7 @@ class Pinner:
         """What the links of a namespace shall have."""
         there = {(link.ifindex, link.mac) for link in view.links}
         one.members = {key: id_ for key, id_ in one.members.items() if key in there}
+        one.guessed &= there
         found = []
         for link in view.links:
             here = [address.address for address in view.addresses if address.ifindex == link.ifindex]
@@ -87,26 +94,71 @@ class Pinner:
                 found.append(pin)
         return found
 
+    async def expect(self, spaces: Spaces, one: Tracked) -> None:
+        """A namespace is new: learn who is coming, and have the lease ready, while the link is not there yet."""
+        for _ in range(EXPECT_TRIES):
+            known = {mac for space in spaces for _, mac in space.members}
+            coming = [
+                (leg, member)
+                for leg in self._known.legs
+                for member in await self._members(leg)
+                if member.mac not in known
+            ]
+            for leg, member in coming:
+                container = await self._introduce(leg, member)
+                if container is not None and container.state not in STARTED:
+                    self._expected[leg.network, member.mac] = container.id
+            if coming or one.members or not spaces.is_there(one):
+                return
+            await asyncio.sleep(EXPECT_PAUSE)
+
+    async def _members(self, leg: Leg) -> Sequence[Member]:
+        """Who the engine shows on a network now."""
+        network = await self._engine.ask(lambda engine: engine.network(leg.network))
+        if network is None:
+            return ()
+        self._known.networks[network.name] = network
+        return network.members
+
+    async def _introduce(self, leg: Leg, member: Member) -> Container | None:
+        """The container behind a member of a network, with its lease."""
+        found = await self._engine.ask(lambda engine: engine.containers(name=f"^/{member.name}$"))
+        self._known.take(found)
+        container = next((one for one in found if leg.network in one.endpoints), None)
+        if container is not None and (wish := self._known.wishes(leg).get(container.id)) is not None:
+            await self._lease(leg, container, wish, member.mac)
+        return container
+
     async def _owner(self, one: Tracked, leg: Leg, link: Link) -> Container | None:
         """The container that a link belongs to.
 
         For a new link the engine is asked anew: it gives an address, and the MAC that some versions make of it, to one
-        container after the other.
+        container after the other. When somebody was expected, it is asked after the lease is on the link.
         """
         key = (link.ifindex, link.mac)
-        if key not in one.members:
-            network = await self._engine.ask(lambda engine: engine.network(leg.network))
-            members = () if network is None else network.members
-            name = next((member.name for member in members if member.mac == link.mac), None)
-            if network is None or name is None:
+        expected = self._expected.pop((leg.network, link.mac), None)
+        if key not in one.members and expected is not None:
+            one.members[key], one.guessed = expected, one.guessed | {key}
+            self._begin(one, leg, expected)
+        elif key not in one.members or key in one.guessed:
+            one.guessed -= {key}
+            members = await self._members(leg)
+            member = next((each for each in members if each.mac == link.mac), None)
+            container = None if member is None else await self._introduce(leg, member)
+            if container is None:
+                one.members.pop(key, None)
                 return None
-            self._known.networks[network.name] = network
-            for container in await self._engine.ask(lambda engine: engine.containers(name=f"^/{name}$")):
-                self._known.take([container])
-                self._known.record(leg, container).pinned_at = None
-                one.members[key] = container.id
-                one.is_settled = False
+            id_ = container.id
+            if id_ != one.members.get(key):
+                one.members[key] = id_
+                self._begin(one, leg, id_)
         return self._known.containers.get(one.members.get(key, ""))
+
+    def _begin(self, one: Tracked, leg: Leg, id_: str) -> None:
+        """A container's link is new."""
+        one.is_settled = False
+        if (record := self._known.records.get((id_, leg.network))) is not None:
+            record.pinned_at = None
 
     async def _pin(self, leg: Leg, container: Container, link: Link, here: Sequence[int]) -> tuple[Pin, Record] | None:
         """What one link shall have, None when there is no lease for it. ``here`` are its addresses."""

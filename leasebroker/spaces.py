@@ -33,16 +33,18 @@ class Tracked:
         self.is_visited = self.is_settled = self.is_busy = self.is_changed = False
         self.members: dict[tuple[int, bytes], str] = {}
         """(ifindex, MAC) of a link -> the id of its container."""
+        self.guessed: set[tuple[int, bytes]] = set()
+        """The links whose container is not certain yet."""
 
 
 class Spaces:
-    """``changed`` is called when a namespace appeared, or when something in it may have changed."""
+    """``appeared`` is called with a namespace that is new, ``changed`` when something in one may have changed."""
 
-    def __init__(self, path: Path, changed: Callable[[Tracked], None]) -> None:
+    def __init__(self, path: Path, appeared: Callable[[Tracked], None], changed: Callable[[Tracked], None]) -> None:
         """Raises OSError when there is no such folder."""
         self._loop = asyncio.get_running_loop()
         self._folder = Folder(path)
-        self._changed = changed
+        self._appeared, self._changed = appeared, changed
         self._tracked: dict[str, Tracked] = {}
         self._opening: dict[str, asyncio.Task[None]] = {}
         self._thread = ThreadPoolExecutor(1, "netns")
@@ -92,6 +94,7 @@ class Spaces:
         elif space is not None:
             tracked = self._tracked[name] = Tracked(space)
             self._loop.add_reader(space.changes, self._noticed, tracked)
+            self._appeared(tracked)
             self._changed(tracked)
 
     async def _mounted(self, path: Path) -> Space | None:

@@ -61,9 +61,23 @@ class Managed:
         found = re.search(r"via (\S+) .*src (\S+)", route)
         return (found[1], found[2]) if found else ("", "")
 
+    def pinned(self) -> set[str]:
+        """Return the names of the containers that the service has pinned."""
+        return {one["container"] for one in self.containers() if one["pinned"]}
+
+    def paths(self) -> dict[str, int]:
+        """Return how many pins there were by their path."""
+        found: dict[str, int] = self.status()["pins"]
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """Return the containers' part of `GET /status`."""
+        found: dict[str, Any] = json.loads(ask(self.service.state, "GET", "/status").body)["docker"]
+        return found
+
     def warnings(self) -> list[str]:
         """Return the broker's warnings, as `GET /status` shows them."""
-        shown: list[str] = json.loads(ask(self.service.state, "GET", "/status").body)["docker"]["warnings"]
+        shown: list[str] = self.status()["warnings"]
         return shown
 
     def in_docker(self, name: str, network: str = "br0net") -> str | None:
