@@ -29,6 +29,8 @@ RECONCILE_SECONDS = 30.0
 """Between two looks at everything that the engine shows."""
 ROUNDS_OF_ALL = 10
 """So many of them look once into every namespace; the kernel tells of changes by itself."""
+CREATED_SECONDS = 1.0
+"""A container that is made and not started by then is one at rest."""
 SETTLE_SECONDS = 0.03
 """Events come in groups; one look is for all of a group."""
 
@@ -121,6 +123,7 @@ class Broker:
         """A container that does not run yet: have its lease ready."""
         self.known.take(await self._asking.ask(lambda engine: engine.containers(id=id_)))
         await self._lease_all([id_])
+        self._loop.call_later(CREATED_SECONDS, self._is_look_due.set)
 
     async def _started(self, id_: str) -> None:
         """The engine has done with the container's namespace."""

@@ -76,7 +76,7 @@ async def pin_delays(edge: Edge, state: Path, rounds: int) -> list[float]:
             name = f"late{number}"
             since = str(time.time())
             await asyncio.to_thread(edge.run, name)
-            record = await _pinned(one, name)
+            record = await pinned(one, name)
             assert record.path != "namespace", notes
             delays.append((record.pinned_at or 0) - await asyncio.to_thread(_started, edge, name, since))
             await asyncio.to_thread(edge.engine.docker, "rm", "--force", name)
@@ -85,7 +85,8 @@ async def pin_delays(edge: Edge, state: Path, rounds: int) -> list[float]:
     return delays
 
 
-async def _pinned(one: Broker, name: str) -> Record:
+async def pinned(one: Broker, name: str) -> Record:
+    """Return the record of a container on any network, as soon as its lease is pinned."""
     async with asyncio.timeout(10):
         while True:
             for record in one.known.records.values():

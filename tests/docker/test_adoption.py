@@ -1,0 +1,126 @@
+"""A container at rest: the lease is written into Docker's own record, and no container is left without its network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from ipaddress import IPv4Address
+
+import pytest
+
+from tests.docker.managed import Managed
+from tests.lab.netns import wait_until
+from tests.lab.service import REPOSITORY
+
+DIE = """
+import os, sys
+from leasebroker import adoption
+from leasebroker.docker_feed import Engine
+from pathlib import Path
+step, socket, state, container, address = sys.argv[1:]
+left = int(step)
+def dying(call):
+    def called(*arguments, **more):
+        global left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+        return call(*arguments, **more)
+    return called
+for owner, name in (
+    (adoption.Journal, "_write"), (Engine, "disconnect"), (Engine, "connect"), (adoption.Journal, "remove"),
+):
+    setattr(owner, name, dying(getattr(owner, name)))
+journal = adoption.Journal(Path(state) / "adoption.json")
+adoption.adopt(Engine(socket), journal, container, "br0net", int(address))
+"""
+"""An adoption that dies before its nth step."""
+
+
+def test_a_lease_is_written_into_dockers_record(managed: Managed) -> None:
+    """From then on Docker itself gives the leased address, with or without the router."""
+    managed.start()
+    managed.edge.run("web", "br0net", "--network-alias", "www")
+    lease = str(managed.lease("web"))
+    assert managed.in_docker("web") is None
+    managed.engine.docker("stop", "--time", "1", "web")
+    assert managed.adopted("web") == lease
+    managed.service.stop()
+    managed.engine.docker("start", "web")
+    assert [str(one.ip) for one in managed.edge.addresses("web")] == [lease]
+    assert managed.edge.routes("web") == ["default via 10.0.1.1 dev eth0"]
+    managed.edge.run("client")
+    assert lease in managed.engine.docker("exec", "client", "nslookup", "www")
+
+
+def test_a_container_that_is_only_made_is_adopted(managed: Managed) -> None:
+    managed.start()
+    managed.engine.docker("create", "--name", "web", "--network", "br0net", "lanward-test")
+    assert managed.adopted("web") == "10.0.1.100"
+
+
+def test_what_was_set_for_a_connection_stays(managed: Managed) -> None:
+    managed.start()
+    managed.engine.docker(
+        "create", "--name", "web", "--network", "br0net", "--network-alias", "www",
+        "--mac-address", "02:00:00:00:07:07", "lanward-test",
+    )  # fmt: skip
+    managed.adopted("web")
+    managed.engine.docker("start", "web")
+    shown = json.loads(managed.engine.docker("inspect", "--format", "{{json .NetworkSettings.Networks.br0net}}", "web"))
+    assert "www" in shown["Aliases"]
+    assert shown["MacAddress"] == "02:00:00:00:07:07"
+
+
+def test_adoption_can_be_switched_off(managed: Managed) -> None:
+    managed.service.start(managed.edge.config() + "adopt = false\n")
+    managed.engine.docker("create", "--name", "web", "--network", "br0net", "lanward-test")
+    managed.edge.run("other")
+    managed.lease("other")
+    with pytest.raises(TimeoutError):
+        wait_until(lambda: managed.in_docker("web"), 6, "an adoption")
+
+
+def test_a_container_to_be_removed_is_left_alone(managed: Managed) -> None:
+    managed.start()
+    managed.engine.docker("create", "--rm", "--name", "once", "--network", "br0net", "lanward-test")
+    managed.engine.docker("create", "--name", "web", "--network", "br0net", "lanward-test")
+    managed.adopted("web")
+    assert managed.in_docker("once") is None
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_a_death_in_the_middle_is_repaired(managed: Managed, step: int) -> None:
+    """However far it came, the container has its network again, and the lease, when the router is back."""
+    managed.start()
+    managed.engine.docker("create", "--name", "web", "--network", "br0net", "lanward-test")
+    wait_until(lambda: managed.container("web").get("address"), 5, "the lease")
+    address = managed.container("web")["address"]
+    managed.service.kill9()
+    assert managed.in_docker("web") is None
+    id_ = managed.engine.docker("inspect", "--format", "{{.Id}}", "web")
+    command = [sys.executable, "-c", DIE, str(step), str(managed.engine.socket), str(managed.service.state), id_]
+    died = subprocess.run([*command, str(int(IPv4Address(address)))], cwd=REPOSITORY, check=False).returncode
+    assert died == (9 if step < 5 else 0)
+    managed.service.start()
+    assert managed.adopted("web") == address
+    managed.engine.docker("start", "web")
+    assert str(managed.lease("web")) == address
+
+
+def test_a_start_that_was_refused_for_its_address_is_healed(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("web", "br0net", "--restart", "always")
+    lease = str(managed.lease("web"))
+    managed.engine.docker("stop", "--time", "1", "web")
+    managed.adopted("web")
+    managed.service.stop()
+    managed.edge.run("thief", "br0net", "--ip", lease)
+    with pytest.raises(RuntimeError, match="Address already in use"):
+        managed.engine.docker("start", "web")
+    managed.service.start()
+    wait_until(lambda: managed.engine.pid("web"), 15, "web to be started")
+    assert str(managed.lease("web")) == lease
+    managed.lease("thief")
+    assert lease not in {str(one.ip) for one in managed.edge.addresses("thief")}

@@ -1,0 +1,87 @@
+"""What is wrong with the engine or its networks: one line with the cure, and the devices are served."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.docker.managed import Managed
+from tests.lab.clients import Udhcpc
+from tests.lab.netns import wait_until
+
+BRIDGE = "com.docker.network.bridge"
+GOOD = [
+    "--subnet=10.0.1.0/24", "--gateway=10.0.1.1", "--ip-range=10.0.1.240/28",
+    f"-o={BRIDGE}.name=br0", f"-o={BRIDGE}.inhibit_ipv4=true",
+]  # fmt: skip
+
+WRONG = {
+    "no-landing": ([*GOOD[:2], *GOOD[3:]], "has no --ip-range"),
+    "landing-in-pool": ([*GOOD[:2], "--ip-range=10.0.1.96/27", *GOOD[3:]], "is outside the landing range"),
+    "gateway": ([GOOD[0], "--gateway=10.0.1.254", *GOOD[2:]], "its gateway is 10.0.1.254"),
+    "internal": ([*GOOD, "--internal"], "it is --internal"),
+}
+
+
+def _warning(managed: Managed, text: str) -> str:
+    """The warning with that text, as soon as it is there."""
+    wait_until(lambda: any(text in one for one in managed.warnings()), 10, f"a warning with {text!r}")
+    return next(one for one in managed.warnings() if text in one)
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_network_with_wrong_settings_is_named(managed: Managed, kind: str) -> None:
+    options, text = WRONG[kind]
+    managed.engine.docker("network", "rm", "br0net")
+    managed.engine.docker("network", "create", *options, "br0net")
+    try:
+        managed.start()
+        warning = _warning(managed, text)
+        assert "br0net" in warning
+        assert "docker network create --subnet 10.0.1.0/24 --gateway 10.0.1.1 --ip-range 10.0.1.240/28" in warning
+        managed.edge.run("other", "br1net")
+        managed.lease("other", "br1net")
+    finally:
+        managed.engine.remove_containers()
+        managed.engine.docker("network", "rm", "br0net")
+
+
+def test_a_missing_network_is_named_and_found_when_it_is_made(managed: Managed) -> None:
+    managed.engine.docker("network", "rm", "br0net")
+    managed.start()
+    _warning(managed, "Docker has no network br0net for vlan1")
+    managed.edge.networks()
+    managed.edge.run("web")
+    managed.lease("web")
+    wait_until(lambda: managed.warnings() == [], 5, "the warning to go")
+
+
+def test_without_a_socket_devices_are_served(managed: Managed, tmp_path: object) -> None:
+    config = re.sub("socket = .*", f'socket = "{tmp_path}/none.sock"', managed.edge.config())
+    managed.service.start(config)
+    assert "no socket" in _warning(managed, "there is no socket at")
+    managed.edge.truck.plug("device1")
+    device = Udhcpc(managed.edge.truck.netns("device1"), managed.service.state / "device1", "device1")
+    try:
+        assert str(device.start().address.ip) == "10.0.1.20"
+    finally:
+        device.stop()
+
+
+def test_without_the_namespaces_the_leases_are_there(managed: Managed, tmp_path: object) -> None:
+    config = re.sub("netns = .*", f'netns = "{tmp_path}/no/netns"', managed.edge.config())
+    managed.service.start(config)
+    assert "mount the engine's netns folder" in _warning(managed, "containers cannot be pinned")
+    managed.edge.run("web")
+    wait_until(lambda: managed.container("web").get("address"), 5, "the lease")
+    assert managed.container("web")["pinned"] is None
+
+
+def test_a_full_pool_is_named(managed: Managed) -> None:
+    config = managed.edge.config().replace("10.0.1.100-10.0.1.199", "10.0.1.100-10.0.1.100")
+    managed.service.start(config)
+    managed.edge.run("first")
+    managed.lease("first")
+    managed.edge.run("second")
+    assert "enlarge its pools" in _warning(managed, "container second has no lease on vlan1")
