@@ -79,8 +79,10 @@ def answering(state: Path, answer: bytes) -> Iterator[None]:
 
         def serve() -> None:
             asking, _ = listening.accept()
-            with asking:
-                asking.recv(4096)
+            with asking, asking.makefile("rb") as request:
+                lines = list(iter(request.readline, b"\r\n"))
+                sizes = [int(line.split()[1]) for line in lines if line.lower().startswith(b"content-length")]
+                request.read(sum(sizes))
                 asking.sendall(answer)
 
         thread = threading.Thread(target=serve)
