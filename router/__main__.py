@@ -56,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
         ask.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR")
         ask.add_argument("--json", action="store_true", help="for programs")
         ask.set_defaults(command=command)
+    lease = commands.add_parser("lease", help="print the address that a container of that name has, or will have")
+    lease.add_argument("vlan", metavar="VLAN")
+    lease.add_argument("name", metavar="NAME")
+    lease.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR")
+    lease.set_defaults(command=_lease)
     verify = commands.add_parser("verify", help="measure who reaches whom, against what the configuration says")
     verify.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR")
     verify.add_argument("--json", action="store_true", help="for programs")
@@ -113,6 +118,18 @@ def _status(options: argparse.Namespace) -> int:
     from router import client  # noqa: PLC0415
 
     return client.show(options.state, "/status", client.status_table, as_json=options.json)
+
+
+def _lease(options: argparse.Namespace) -> int:
+    """Prints nothing but the address: it is for ``docker run --ip "$(lanward lease VLAN NAME)"``."""
+    from router import client  # noqa: PLC0415
+
+    status, answer = client.post(options.state, "/lease", {"vlan": options.vlan, "container": options.name})
+    if status == 200:
+        print(answer["address"])
+        return 0
+    print(answer["error"], file=sys.stderr)
+    return NO if status == 409 else BAD_USAGE
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+NO_ADDRESS = "enlarge its pools, with known_only reserve one, or look into the log when the disk refuses"
 SLICE = 500
 """Leases written between two turns of the loop: a long list must not hold up the next OFFER."""
 
@@ -90,17 +91,23 @@ class Api:
         return web.json_response(self._app.containers.list())
 
     async def _lease(self, request: web.Request) -> web.Response:
-        """``{"vlan", "container"}`` -> ``{"address"}``, from now on that container's; 404 when it can have none."""
+        """``{"vlan", "container"}`` -> ``{"address"}``, from now on that container's.
+
+        400: no such object, or no name that Docker allows; 404: no such VLAN; 409: it has no address for the container.
+        """
         try:
             asked = await request.json()
-            vlan, name = str(asked["vlan"]), container_name(asked["container"])
-        except (ValueError, KeyError, TypeError) as error:
-            return web.json_response({"error": str(error)}, status=400)
-        if vlan not in self._app.servers:
-            return web.json_response({"error": f"no VLAN has the name {vlan}"}, status=404)
-        address = await self._app.servers[vlan].lease_container(name, b"", name, None)
+            vlan, name = asked["vlan"], container_name(asked["container"])
+        except (LookupError, TypeError, json.JSONDecodeError):
+            return _refusal(400, 'expected {"vlan": NAME, "container": NAME}')
+        except ValueError as error:
+            return _refusal(400, str(error))
+        server = self._app.servers.get(vlan) if isinstance(vlan, str) else None
+        if server is None:
+            return _refusal(404, f"no VLAN has the name {vlan}: there are {', '.join(self._app.servers)}")
+        address = await server.lease_container(name, b"", name, None)
         if address is None:
-            return web.json_response({"error": f"{vlan} has no address for {name}"}, status=404)
+            return _refusal(409, f"{vlan} has no address for {name}: {NO_ADDRESS}")
         return web.json_response({"address": dotted(address)})
 
     async def _metrics(self, _request: web.Request) -> web.Response:
@@ -111,6 +118,10 @@ class Api:
         """200 with the list of changes, 409 with the list of errors."""
         errors, changes = self._app.reload()
         return web.json_response({"changes": changes, "errors": errors}, status=409 if errors else 200)
+
+
+def _refusal(status: int, why: str) -> web.Response:
+    return web.json_response({"error": why}, status=status)
 
 
 def _told(request: web.Request) -> bytes:

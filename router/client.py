@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from leasebroker.containers import STARTED
 from router import SOCKET_NAME, NotRunningError
 
 
@@ -25,11 +26,21 @@ class _Connection(http.client.HTTPConnection):
 
 def get(state: Path, target: str) -> Any:
     """The JSON answer of the service whose state folder is ``state``. Raises `NotRunningError`."""
+    return _ask(state, "GET", target, None)[1]
+
+
+def post(state: Path, target: str, body: Any) -> tuple[int, Any]:
+    """The HTTP status and the JSON answer to a JSON body. Raises `NotRunningError`."""
+    return _ask(state, "POST", target, json.dumps(body))
+
+
+def _ask(state: Path, method: str, target: str, body: str | None) -> tuple[int, Any]:
     path = state / SOCKET_NAME
     connection = _Connection(path)
     try:
-        connection.request("GET", target)
-        return json.loads(connection.getresponse().read())
+        connection.request(method, target, body)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
     except PermissionError:
         raise NotRunningError(
             f"not permitted to use {path}: run as root or as a member of the socket's group"
@@ -85,4 +96,31 @@ def status_table(status: dict[str, Any]) -> list[str]:
         )
         rows.append((vlan["name"], vlan["subnet"], vlan["interface"], *(str(count) for count in counts)))
     head = f"lanward {status['version']}, running since {status['since']}, configuration {status['config']}"
-    return [head, "", *columns(rows)]
+    docker = status["docker"]
+    return [head, "", *columns(rows), *([] if docker is None else _docker_lines(docker))]
+
+
+def _docker_lines(docker: dict[str, Any]) -> list[str]:
+    """The containers, and below them the warnings that no row has."""
+    rows = list(map(_container, docker["containers"]))
+    shown = {row[-1] for row in rows}
+    warnings = [line for one in docker["warnings"] if (line := _one_line(one)) not in shown]
+    head = ("VLAN", "CONTAINER", "LEASE", "STATE", "PINNED", "PROBLEM")
+    table = ["", *columns([head, *rows])] if rows else []
+    return [*table, *([""] if warnings else []), *(f"warning: {one}" for one in warnings)]
+
+
+def _container(one: dict[str, Any]) -> tuple[str, ...]:
+    problem = _one_line("; ".join(one["problems"]))
+    return one["vlan"], one["container"], one["address"] or "none", one["state"], _pinned(one), problem or "-"
+
+
+def _pinned(one: dict[str, Any]) -> str:
+    """``namespace`` (before its first instruction), ``start``, ``reconcile`` or ``no``; ``-`` when it does not run."""
+    if one["state"] not in STARTED:
+        return "-"
+    return one["path"] if one["pinned"] else "no"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

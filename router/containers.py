@@ -71,7 +71,12 @@ class Containers:
         if self._broker is None:
             return None
         known = self._broker.known
-        return {"pins": dict(known.counts), "warnings": list(known.warnings.values())}
+        return {
+            "connected": "engine" not in known.warnings,
+            "pins": dict(known.counts),
+            "warnings": list(known.warnings.values()),
+            "containers": self.list(),
+        }
 
     def list(self) -> list[dict[str, Any]]:
         """What ``GET /containers`` answers."""

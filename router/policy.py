@@ -29,6 +29,8 @@ class End:
     name: str = ""
     leased: bool = True
     """Whether a source guard lets it pass: a live lease, or a reservation with MAC and address."""
+    is_container: bool = False
+    """Whether its address is a container's."""
 
     def __str__(self) -> str:
         match self.kind:
@@ -51,8 +53,8 @@ class Row(NamedTuple):
     expected: bool
 
 
-def node(vlan: str, name: str, address: int, *, leased: bool = True) -> End:
-    return End(Kind.NODE, address, vlan, name, leased)
+def node(vlan: str, name: str, address: int, *, leased: bool = True, is_container: bool = False) -> End:
+    return End(Kind.NODE, address, vlan, name, leased, is_container)
 
 
 def internet(address: int) -> End:

@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from errno import ECONNREFUSED, EINPROGRESS
 
 from dhcpd.pool import dotted
@@ -22,6 +22,13 @@ _ECHO_REPLY, _ECHO_REQUEST = 0, 8
 _HEADER = struct.Struct("!BBHHH")
 _NUMBER = struct.Struct("!I")
 
+_SOL_RAW, _ICMP_FILTER = 255, 1
+_ONLY_REPLIES = struct.pack("I", ~(1 << _ECHO_REPLY) & 0xFFFFFFFF)
+
+AT_ONCE = 128
+"""Rows under way. Each may be a neighbour that the kernel did not know, of which it remembers 1,024 for the whole
+machine, an open socket, and an answer that waits in a buffer that holds about 160."""
+
 Enter = Mapping[End, Callable[[], AbstractContextManager[None]]]
 """Source -> what puts the calling thread into its network namespace."""
 
@@ -29,8 +36,8 @@ Enter = Mapping[End, Callable[[], AbstractContextManager[None]]]
 def measure(rows: Sequence[Row], enter: Enter, seconds: float = 1.0) -> list[bool | None]:
     """Whether each row gets an answer; None when its source cannot be entered, or nothing can be said.
 
-    What shall be answered and is not is asked twice. Each time ends when ``seconds`` pass without an answer, after
-    twice as long at most. Raises PermissionError without NET_RAW.
+    What shall be answered and is not is asked twice. `AT_ONCE` rows are asked at a time, which ends when ``seconds``
+    pass without an answer, after twice as long at most. Raises PermissionError without NET_RAW.
     """
     asked = {number: row for number, row in enumerate(rows) if row.source in enter}
     answered = _ask(asked, enter, seconds)
@@ -47,13 +54,18 @@ def _result(row: Row, is_answered: bool) -> bool | None:
 
 def _ask(rows: Mapping[int, Row], enter: Enter, seconds: float) -> set[int]:
     """The numbers of the rows that are answered."""
-    if not rows:
-        return set()
+    numbered, answered = list(rows.items()), set[int]()
+    for start in range(0, len(numbered), AT_ONCE):
+        answered |= _ask_at_once(numbered[start : start + AT_ONCE], enter, seconds)
+    return answered
+
+
+def _ask_at_once(rows: Sequence[tuple[int, Row]], enter: Enter, seconds: float) -> set[int]:
     probes = Probes()
     try:
-        for source, enter_source in enter.items():
-            with enter_source():
-                probes.send((number, row) for number, row in rows.items() if row.source == source)
+        for source in {row.source: None for _, row in rows}:
+            with enter[source]():
+                probes.send((number, row) for number, row in rows if row.source == source)
         probes.wait(len(rows), seconds)
     finally:
         probes.close()
@@ -70,20 +82,16 @@ class Probes:
         self._selector = selectors.DefaultSelector()
 
     def send(self, rows: Iterable[tuple[int, Row]]) -> None:
-        """Ask from the network namespace of the calling thread."""
+        """Ask from the network namespace of the calling thread. Raises PermissionError without NET_RAW."""
         echo: socket.socket | None = None
         for number, row in rows:
             address = dotted(row.target.address)
-            try:
-                if row.service.protocol == "icmp":
-                    echo = echo or self._echo_socket()
+            if row.service.protocol == "icmp":
+                echo = echo or self._echo_socket()
+                with suppress(OSError):  # no route, no neighbour, a full queue, a rule of its own: not answered
                     echo.sendto(self._request(number), (address, 0))
-                else:
-                    self._connect(number, row.service.protocol, (address, row.service.first))
-            except PermissionError:
-                raise
-            except OSError:  # no route, no neighbour, a full queue: not answered
-                continue
+            else:
+                self._connect(number, row.service.protocol, (address, row.service.first))
 
     def wait(self, count: int, seconds: float) -> None:
         """Until ``count`` are answered, or nothing is for ``seconds``."""
@@ -104,6 +112,7 @@ class Probes:
 
     def _echo_socket(self) -> socket.socket:
         one = socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
+        one.setsockopt(_SOL_RAW, _ICMP_FILTER, _ONLY_REPLIES)
         self._selector.register(one, selectors.EVENT_READ, self._on_echo)
         return one
 
@@ -114,11 +123,11 @@ class Probes:
         return _HEADER.pack(_ECHO_REQUEST, 0, _checksum(blank), self._identifier, sequence) + data
 
     def _on_echo(self, one: socket.socket) -> None:
+        """Anybody may send any echo reply here."""
         packet = one.recv(2048)
-        message = packet[4 * (packet[0] & 15) :]
-        start = _HEADER.size + len(self._token)
-        if message[0] == _ECHO_REPLY and message[_HEADER.size : start] == self._token:
-            self.answered.add(_NUMBER.unpack_from(message, start)[0])
+        data = packet[4 * (packet[0] & 15) + _HEADER.size :]
+        if data.startswith(self._token) and len(data) == len(self._token) + _NUMBER.size:
+            self.answered.add(_NUMBER.unpack_from(data, len(self._token))[0])
 
     def _connect(self, number: int, protocol: str, address: tuple[str, int]) -> None:
         is_tcp = protocol == "tcp"
@@ -126,12 +135,13 @@ class Probes:
         one = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK)
         event = selectors.EVENT_WRITE if is_tcp else selectors.EVENT_READ
         self._selector.register(one, event, lambda ready: self._on_answer(number, ready))
-        code = one.connect_ex(address)
-        if code not in (0, EINPROGRESS, ECONNREFUSED):
-            self._selector.unregister(one)
-            one.close()
-        elif not is_tcp:
-            one.send(b"")
+        with suppress(OSError):
+            if one.connect_ex(address) in (0, EINPROGRESS, ECONNREFUSED):
+                if not is_tcp:
+                    one.send(b"")
+                return
+        self._selector.unregister(one)
+        one.close()
 
     def _on_answer(self, number: int, one: socket.socket) -> None:
         """A refusal is an answer; "host unreachable" is none."""

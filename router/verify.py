@@ -3,52 +3,108 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dhcpd.pool import dotted
 from router import NotRunningError, client, policy
 from router.config import load
+from router.entrances import Entrances, Shown, opened, running
 from router.policy import ROUTER, End, Row
-from router.probe import Enter, measure
+from router.probe import measure
 from router.settings import Config, Kind
 
 _WORDS = {True: "yes", False: "no", None: "not measured"}
 
 Lease = Mapping[str, Any]
 """An object of ``lanward leases --json``."""
-Entrances = Callable[[Sequence[End]], Enter]
-"""All nodes -> how to enter those that can be measured from, the router among them."""
 
 
-def only_the_router(_: Sequence[End]) -> Enter:
-    """The calling thread is in the router's network namespace, and can enter no other."""
-    return {ROUTER: nullcontext}
+class Known(NamedTuple):
+    """What the running service knows."""
+
+    config: Config
+    nodes: list[End]
+    running: dict[End, Shown]
+    """Its containers that run."""
+    idle: set[End]
+    """The other containers with a lease: they do not run, or were removed."""
+    is_certain: bool
+    """Whether it hears from Docker which containers run."""
+
+    @property
+    def stopped(self) -> set[End]:
+        return self.idle if self.is_certain else set()
 
 
-def verify(state: Path, internet: IPv4Address | None, entrances: Entrances = only_the_router, *, as_json: bool) -> int:
+def verify(state: Path, internet: IPv4Address | None, *, as_json: bool) -> int:
     """Measure the running service whose state folder is ``state``, print the rows; 1 when any differs, else 0.
 
+    The calling thread is in the router's network namespace; it enters those of the containers, and is back at the end.
     ``internet``: what stands for it, the uplink's gateway when None. Raises `NotRunningError` and `ConfigError`.
     """
-    config = load(Path(client.get(state, "/status")["config"]))
+    known = ask(state)
+    config, nodes = known.config, known.nodes
     target = internet or (gateway() if config.wan else None)
     outside = [] if target is None else [policy.internet(int(target))]
-    known = nodes(config, client.get(state, "/leases"))
-    rows = policy.expected(config, known, outside)
-    try:
-        measured = present(rows, measure(rows, entrances(known)), neighbours())
-    except PermissionError:
-        raise NotRunningError("not permitted to send echo requests: run as root or with NET_RAW") from None
+    rows = policy.expected(config, nodes, outside)
+    with opened(known.running, Path(config.docker.netns)) as entrances:
+        measured = _measure(rows, entrances)
+    heard = neighbours()
+    moved = changed(known, ask(state)) if known.running else set()
+    measured = present(rows, measured, heard, known.running, known.stopped | moved)
+    _explain(known, entrances, moved)
     shown = [_shown(row, result) for row, result in zip(rows, measured, strict=True)]
     if as_json:
         print(json.dumps(shown, indent=2))
     else:
         print(*table(shown), sep="\n")
     return int(any(differs(row, result) for row, result in zip(rows, measured, strict=True)))
+
+
+def ask(state: Path) -> Known:
+    """Raises `NotRunningError` and `ConfigError`."""
+    status = client.get(state, "/status")
+    config = load(Path(status["config"]))
+    found = nodes(config, client.get(state, "/leases"))
+    docker = status["docker"] or {"connected": False, "containers": []}
+    there = running(found, docker["containers"])
+    served = {vlan.scope.name for vlan in config.vlans if vlan.network}
+    idle = {end for end in found if end.is_container and end.vlan in served and end not in there}
+    return Known(config, found, there, idle, docker["connected"])
+
+
+def changed(before: Known, after: Known) -> set[End]:
+    """The containers that are not what they were: stopped, started again, or with another address."""
+    return {end for end, one in before.running.items() if after.running.get(end) != one}
+
+
+def _measure(rows: Sequence[Row], entrances: Entrances) -> list[bool | None]:
+    asked = [row for row in rows if row.source == ROUTER or entrances.asks(row)]
+    try:
+        answers = measure(asked, {ROUTER: nullcontext, **entrances.enter})
+    except PermissionError:
+        raise NotRunningError("not permitted to send echo requests: run as root or with NET_RAW") from None
+    found = dict(zip(asked, answers, strict=True))
+    return [found.get(row) for row in rows]
+
+
+def _explain(known: Known, entrances: Entrances, moved: Collection[End]) -> None:
+    """Say on stderr which containers were not measured from, and why: a line for each reason."""
+    places = entrances.places
+    idle = "no such container runs" if known.is_certain else "Docker does not answer the service; see lanward status"
+    for ends, why in (
+        (known.idle, idle),
+        (known.running.keys() - places.keys(), entrances.problem),
+        (moved, "the container was stopped or changed meanwhile"),
+        ({end for end, one in places.items() if not one.is_alone}, "what the container sends by another network"),
+    ):
+        if ends:
+            print(f"not measured from {', '.join(sorted(map(str, ends)))}: {why}", file=sys.stderr)
 
 
 def differs(row: Row, measured: bool | None) -> bool:
@@ -69,18 +125,24 @@ def _node(config: Config, lease: Lease) -> End:
     reserved = next((one for one in vlan.scope.reservations if one.address == address), None)
     name = lease["container"] or lease["hostname"] or (reserved.name if reserved else "")
     leased = lease["state"] == "bound" or (reserved is not None and bool(reserved.macs))
-    return policy.node(vlan.scope.name, name, address, leased=leased)
+    return policy.node(vlan.scope.name, name, address, leased=leased, is_container=lease["container"] is not None)
 
 
-def present(rows: Sequence[Row], measured: Sequence[bool | None], known: set[int]) -> list[bool | None]:
+def present(
+    rows: Sequence[Row],
+    measured: Sequence[bool | None],
+    known: Collection[int],
+    there: Collection[End] = (),
+    gone: Collection[End] = (),
+) -> list[bool | None]:
     """None for what is asked of a node that is switched off: it does not even answer the router's ARP.
 
-    ``known``: the addresses whose MAC the router knows.
+    ``known``: the addresses whose MAC the router knows. ``there`` is known to be switched on, ``gone`` to be off.
     """
     pairs = list(zip(rows, measured, strict=True))
-    silent = {row.target for row, result in pairs if row.source == ROUTER and result is False}
-    away = {end for end in silent if end.kind is Kind.NODE and end.address not in known}
-    return [None if row.target in away else result for row, result in pairs]
+    silent = {row.target for row, result in pairs if row.source == ROUTER and result is False} - set(there)
+    away = {end for end in silent if end.kind is Kind.NODE and end.address not in known}.union(gone)
+    return [None if row.target in away or row.source in gone else result for row, result in pairs]
 
 
 def neighbours(table: Path = Path("/proc/net/arp")) -> set[int]:

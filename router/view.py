@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 JsonObject = dict[str, Any]
 
+PATHS = ("namespace", "start", "reconcile")
+ADOPTIONS = ("adopted", "healed", "repaired")
+"""What `leasebroker.records.Known` counts."""
+
 
 def lease_state(binding: Binding, now: float) -> str:
     """``bound``, ``expired`` or ``declined``."""
@@ -130,6 +134,20 @@ def metrics(shown: JsonObject) -> Iterator[str]:
     for name, counts in firewall["broadcasts"].items():
         for outcome, value in counts.items():
             yield f'lanward_broadcasts_total{{broadcast="{name}",outcome="{outcome}"}} {value}'
+    if shown["docker"] is not None:
+        yield from _docker_metrics(shown["docker"])
+
+
+def _docker_metrics(docker: JsonObject) -> Iterator[str]:
+    counts = docker["pins"]
+    yield from _head("lanward_pins_total", "counter", "Leases put on a container's link, by what made us look.")
+    yield from (f'lanward_pins_total{{path="{path}"}} {counts.get(path, 0)}' for path in PATHS)
+    yield from _head("lanward_pin_drift_repaired_total", "counter", "Pins that somebody else had changed.")
+    yield f"lanward_pin_drift_repaired_total {counts.get('drift', 0)}"
+    yield from _head("lanward_adoptions_total", "counter", "Changes to Docker's records of containers at rest.")
+    yield from (f'lanward_adoptions_total{{outcome="{one}"}} {counts.get(one, 0)}' for one in ADOPTIONS)
+    yield from _head("lanward_container_problems", "gauge", "Warnings about containers, their networks and Docker.")
+    yield f"lanward_container_problems {len(docker['warnings'])}"
 
 
 def _family(name: str, kind: str, text: str, vlans: list[JsonObject], part: str, label: str) -> Iterator[str]:

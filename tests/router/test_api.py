@@ -24,8 +24,18 @@ POOL = span("10.0.1.1-10.0.1.254")
 
 
 class FakeServer:
+    """A `Server` whose disk takes everything."""
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+
+    async def lease_container(self, name: str, mac: bytes, hostname: str, wanted: int | None) -> int | None:
+        return self.engine.lease_container(name, mac, hostname, wanted, START)[0]
+
+
+class FakeContainers:
+    def list(self) -> list[dict[str, Any]]:
+        return [{"container": "web"}]
 
 
 class FakeApp:
@@ -33,6 +43,7 @@ class FakeApp:
 
     def __init__(self, *engines: Engine) -> None:
         self.servers = {engine.scope.name: FakeServer(engine) for engine in engines}
+        self.containers = FakeContainers()
         self.config = SimpleNamespace(api=None)
         self.outcome: tuple[list[str], list[str]] = ([], [])
 
@@ -57,7 +68,7 @@ def engine(name: str, leases: int) -> Engine:
     return Engine(scope(name=name, pools=(POOL,)), rows, START)
 
 
-def answer(app: FakeApp, folder: Path, method: str, target: str) -> Answer:
+def answer(app: FakeApp, folder: Path, method: str, target: str, body: str | None = None) -> Answer:
     """One request to an API of that app."""
 
     async def serve() -> Answer:
@@ -66,7 +77,7 @@ def answer(app: FakeApp, folder: Path, method: str, target: str) -> Answer:
         one = api.Api(cast(App, app))
         await one.start([listening])
         try:
-            return await asyncio.to_thread(ask, folder, method, target)
+            return await asyncio.to_thread(ask, folder, method, target, body)
         finally:
             await one.stop()
 
@@ -110,6 +121,60 @@ def test_a_reload_says_what_changed(tmp_path: Path) -> None:
     app.outcome = [], ["vlan1: removed"]
     found = answer(app, tmp_path, "POST", "/reload")
     assert (found.status, json.loads(found.body)) == (200, {"errors": [], "changes": ["vlan1: removed"]})
+
+
+def lease(app: FakeApp, folder: Path, body: str) -> tuple[int, dict[str, str]]:
+    """What ``POST /lease`` answers."""
+    found = answer(app, folder, "POST", "/lease", body)
+    (folder / "lanward.sock").unlink()
+    return found.status, json.loads(found.body)
+
+
+def test_a_lease_is_a_containers_from_now_on(tmp_path: Path) -> None:
+    app = FakeApp(engine("vlan1", 1))
+    asked = json.dumps({"vlan": "vlan1", "container": "web"})
+    assert [lease(app, tmp_path, asked) for _ in range(2)] == [(200, {"address": "10.0.1.2"})] * 2
+    (row,) = [row for row in json.loads(answer(app, tmp_path, "GET", "/leases").body) if row["container"]]
+    assert (row["container"], row["address"], row["state"]) == ("web", "10.0.1.2", "bound")
+
+
+def test_a_lease_of_an_unknown_vlan_names_those_that_are_known(tmp_path: Path) -> None:
+    app = FakeApp(engine("vlan1", 0), engine("vlan2", 0))
+    status, said = lease(app, tmp_path, '{"vlan": "vlan3", "container": "web"}')
+    assert (status, said) == (404, {"error": "no VLAN has the name vlan3: there are vlan1, vlan2"})
+
+
+def test_a_full_pool_has_no_lease(tmp_path: Path) -> None:
+    status, said = lease(FakeApp(engine("vlan1", 254)), tmp_path, '{"vlan": "vlan1", "container": "web"}')
+    assert status == 409
+    assert said["error"].startswith("vlan1 has no address for web: enlarge its pools")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "", "{", "[]", "7", '"web"', "null", "{}", '{"vlan": "vlan1"}', '{"container": "web"}',
+        '{"vlan": "vlan1", "container": 7}', '{"vlan": "vlan1", "container": ""}',
+        '{"vlan": "vlan1", "container": "../etc"}', '{"vlan": "vlan1", "container": "-web"}',
+    ],
+)  # fmt: skip
+def test_a_lease_that_is_asked_for_badly(tmp_path: Path, body: str) -> None:
+    app = FakeApp(engine("vlan1", 0))
+    status, said = lease(app, tmp_path, body)
+    assert (status, set(said)) == (400, {"error"})
+    assert "expected" in said["error"].lower()
+    assert not app.servers["vlan1"].engine.book.by_address
+
+
+@pytest.mark.parametrize("vlan", [7, None, [], {}, "", "VLAN1"])
+def test_a_vlan_that_cannot_be_is_unknown(tmp_path: Path, vlan: object) -> None:
+    asked = json.dumps({"vlan": vlan, "container": "web"})
+    assert lease(FakeApp(engine("vlan1", 0)), tmp_path, asked)[0] == 404
+
+
+def test_containers_are_a_list(tmp_path: Path) -> None:
+    found = answer(FakeApp(), tmp_path, "GET", "/containers")
+    assert (found.status, json.loads(found.body)) == (200, [{"container": "web"}])
 
 
 @pytest.mark.parametrize(

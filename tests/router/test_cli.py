@@ -53,7 +53,7 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
     assert capsys.readouterr().err == f"{tmp_path / 'absent'}: No such file or directory\n"
 
 
-@pytest.mark.parametrize("words", [[], ["dance"], ["leases", "--loud"], ["run", "--config"]])
+@pytest.mark.parametrize("words", [[], ["dance"], ["leases", "--loud"], ["run", "--config"], ["lease", "vlan1"]])
 def test_bad_usage(words: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as ended:
         main(words)
@@ -66,7 +66,7 @@ def test_help_names_the_commands(capsys: Capture) -> None:
         main(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert all(verb in shown for verb in ("run", "check-config", "leases", "status"))
+    assert all(verb in shown for verb in ("run", "check-config", "leases", "status", "lease", "verify"))
 
 
 @contextmanager
@@ -79,8 +79,10 @@ def answering(state: Path, answer: bytes) -> Iterator[None]:
 
         def serve() -> None:
             asking, _ = listening.accept()
-            with asking:
-                asking.recv(4096)
+            with asking, asking.makefile("rb") as request:
+                lines = list(iter(request.readline, b"\r\n"))
+                sizes = [int(line.split()[1]) for line in lines if line.lower().startswith(b"content-length")]
+                request.read(sum(sizes))
                 asking.sendall(answer)
 
         thread = threading.Thread(target=serve)
@@ -103,9 +105,32 @@ def test_nobody_listens(tmp_path: Path, capsys: Capture) -> None:
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def http_answer(status: int, body: Any) -> bytes:
+    data = json.dumps(body).encode()
+    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(data)) + data
+
+
+def test_a_lease_is_printed_as_nothing_but_its_address(tmp_path: Path, capsys: Capture) -> None:
+    with answering(tmp_path, http_answer(200, {"address": "10.0.1.100"})):
+        assert main(["lease", "vlan1", "web", "--state", str(tmp_path)]) == 0
+    assert capsys.readouterr() == ("10.0.1.100\n", "")
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, 2), (404, 2), (409, 1)])
+def test_a_lease_that_is_refused_is_one_sentence(tmp_path: Path, status: int, code: int, capsys: Capture) -> None:
+    with answering(tmp_path, http_answer(status, {"error": "because"})):
+        assert main(["lease", "vlan1", "web", "--state", str(tmp_path)]) == code
+    assert capsys.readouterr() == ("", "because\n")
+
+
+def test_a_lease_of_a_service_that_does_not_run(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["lease", "vlan1", "web", "--state", str(tmp_path)]) == 3
+    shown = capsys.readouterr()
+    assert (shown.out, len(shown.err.splitlines())) == ("", 1)
+
+
 def test_leases_for_programs(tmp_path: Path, capsys: Capture) -> None:
-    body = json.dumps([LEASE]).encode()
-    with answering(tmp_path, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body):
+    with answering(tmp_path, http_answer(200, [LEASE])):
         assert main(["leases", "--json", "--state", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out) == [LEASE]
 
@@ -129,3 +154,55 @@ def test_columns_are_aligned_and_end_without_blanks() -> None:
 
 def test_a_table_without_leases_is_its_head() -> None:
     assert len(client.lease_table([])) == 1
+
+
+CONTAINER = {
+    "vlan": "vlan1", "network": "br0net", "container": "web", "id": "0123456789ab", "identity": "web",
+    "state": "running", "address": "10.0.1.100", "docker_address": "10.0.1.240", "mac": "02:42:0a:00:01:f0",
+    "pinned": "2026-11-24T19:50:37.247+00:00", "path": "namespace", "problems": [],
+}  # fmt: skip
+VLAN = {
+    "name": "vlan1", "subnet": "10.0.1.0/24", "interface": "leg1", "pool": {"free": 98, "size": 100},
+    "leases": {"bound": 2, "expired": 0, "declined": 0, "reserved": 1},
+}  # fmt: skip
+
+
+def status(docker: dict[str, Any] | None) -> list[str]:
+    """The lines of a status below the one of the VLAN."""
+    shown = {"version": "1", "since": "now", "config": "lanward.toml", "vlans": [VLAN], "docker": docker}
+    return client.status_table(shown)[4:]
+
+
+def docker(*containers: dict[str, Any], warnings: list[str] | None = None) -> dict[str, Any]:
+    return {"connected": True, "pins": {}, "warnings": warnings or [], "containers": list(containers)}
+
+
+def cells(**changes: Any) -> list[str]:
+    """The cells of the row of one container."""
+    *_, row = status(docker(CONTAINER | changes))
+    return re.split(" {2,}", row)
+
+
+def test_without_containers_a_status_ends_with_the_vlans() -> None:
+    assert status(None) == status(docker()) == []
+
+
+def test_a_container_is_a_row() -> None:
+    blank, head, _ = status(docker(CONTAINER))
+    assert (blank, head.split()) == ("", ["VLAN", "CONTAINER", "LEASE", "STATE", "PINNED", "PROBLEM"])
+    assert cells() == ["vlan1", "web", "10.0.1.100", "running", "namespace", "-"]
+
+
+def test_a_container_that_has_not_what_it_should() -> None:
+    assert cells(pinned=None)[4] == "no"
+    assert cells(state="exited")[3:5] == ["exited", "-"]
+    assert cells(address=None, pinned=None, problems=["one", "two\nlines"])[2:] == [
+        "none", "running", "no", "one; two lines",
+    ]  # fmt: skip
+
+
+def test_a_warning_is_shown_once() -> None:
+    shown = status(docker(CONTAINER | {"problems": ["a", "b"]}, warnings=["a; b", "Docker has no\nnetwork br1net"]))
+    assert shown[2].endswith("  a; b")
+    assert shown[3:] == ["", "warning: Docker has no network br1net"]
+    assert status(docker(warnings=["no engine"])) == ["", "warning: no engine"]

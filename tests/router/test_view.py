@@ -114,9 +114,10 @@ def test_free_counts_the_pool_addresses_that_nobody_has_or_had() -> None:
     assert status(book)["pool"] == {"size": 10, "free": 8}
 
 
-def shown(*vlans: dict[str, Any]) -> dict[str, Any]:
+def shown(*vlans: dict[str, Any], docker: dict[str, Any] | None = None) -> dict[str, Any]:
     counts = {"received": 3, "sent": 6, "ignored": 1}
-    return {"vlans": list(vlans), "firewall": {"error": None, "repairs": 2, "broadcasts": {"gps": counts}}}
+    firewall = {"error": None, "repairs": 2, "broadcasts": {"gps": counts}}
+    return {"vlans": list(vlans), "firewall": firewall, "docker": docker}
 
 
 def test_metrics_tell_of_the_rules() -> None:
@@ -141,3 +142,22 @@ def test_each_family_is_announced_once_however_many_vlans() -> None:
     announced = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert len(announced) == len(set(announced))
     assert sum(line.startswith("lanward_offers{") for line in lines) == 2
+
+
+def test_metrics_tell_of_containers_where_there_are_some() -> None:
+    counts = {"namespace": 5, "reconcile": 1, "drift": 2, "adopted": 3}
+    lines = list(view.metrics(shown(docker={"pins": counts, "warnings": ["one", "two"]})))
+    assert [line for line in lines if "pin" in line or "adopt" in line or "problem" in line if line[0] != "#"] == [
+        'lanward_pins_total{path="namespace"} 5',
+        'lanward_pins_total{path="start"} 0',
+        'lanward_pins_total{path="reconcile"} 1',
+        "lanward_pin_drift_repaired_total 2",
+        'lanward_adoptions_total{outcome="adopted"} 3',
+        'lanward_adoptions_total{outcome="healed"} 0',
+        'lanward_adoptions_total{outcome="repaired"} 0',
+        "lanward_container_problems 2",
+    ]
+
+
+def test_metrics_do_not_tell_of_containers_where_there_are_none() -> None:
+    assert not [line for line in view.metrics(shown()) if "pin" in line or "container" in line]

@@ -25,11 +25,11 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask(state: Path, method: str, target: str) -> Answer:
+def ask(state: Path, method: str, target: str, body: str | None = None) -> Answer:
     """One request to the service whose state folder is ``state``."""
     connection = _Connection(state / "lanward.sock")
     try:
-        connection.request(method, target)
+        connection.request(method, target, body)
         response = connection.getresponse()
         return Answer(response.status, response.headers["Content-Type"], response.read())
     finally:

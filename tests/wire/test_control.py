@@ -101,6 +101,28 @@ def test_the_command_line_shows_leases_and_status(segment: Segment) -> None:
     assert {"version", "config", "state", "since", "vlans"} <= status.keys()
 
 
+def ended_with(segment: Segment, *words: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command."""
+    command = [*COMMAND, *words, "--state", str(segment.service.state)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=10)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command_line_gives_a_container_its_lease_before_it_is_there(segment: Segment) -> None:
+    segment.service.start(vlan(1, pools=["10.1.1.0-10.1.1.0"]))
+    for _ in range(2):
+        assert ended_with(segment, "lease", "vlan1", "web") == (0, "10.1.1.0\n", "")
+        segment.service.kill9()
+        segment.service.start()
+    code, output, why = ended_with(segment, "lease", "vlan1", "db")
+    assert (code, output) == (1, "")
+    assert why.startswith("vlan1 has no address for db: ")
+    assert ended_with(segment, "lease", "vlan7", "db") == (2, "", "no VLAN has the name vlan7: there are vlan1\n")
+    assert ended_with(segment, "lease", "vlan1", "")[0] == 2
+    (row,) = segment.service.leases()
+    assert (row["container"], row["address"], row["kind"]) == ("web", "10.1.1.0", "container")
+
+
 @pytest.mark.parametrize("verb", ["leases", "status"])
 def test_a_service_that_does_not_run_is_one_sentence(tmp_path: Path, verb: str) -> None:
     words = [*COMMAND, verb, "--state", str(tmp_path)]
