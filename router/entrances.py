@@ -73,7 +73,7 @@ def _place(end: End, container: Shown, views: Mapping[int, View]) -> Entrance | 
 
 
 def _is_way_out(view: View, link: Link) -> bool:
-    way = min(view.routes, key=lambda one: (-one.prefix, one.metric), default=None)
+    way = view.detour or min(view.defaults, key=lambda one: one.metric, default=None)
     return way is None or way.ifindex == link.ifindex
 
 

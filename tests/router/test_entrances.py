@@ -46,7 +46,7 @@ def view(*ends: tuple[bytes, End], ways: tuple[int, ...] = (1,)) -> View:
     links = tuple(link(n, mac) for n, (mac, _) in enumerate(ends, 1))
     addresses = [Address(n, end.address, 24, "") for n, (_, end) in enumerate(ends, 1)]
     landed = [Address(n, end.address & ~255 | LANDING, 24, "") for n, (_, end) in enumerate(ends, 1)]
-    return View(links, (*addresses, *landed), tuple(Route(n, 0, 0, 1, 0, metric) for metric, n in enumerate(ways)))
+    return View(links, (*addresses, *landed), tuple(Route(n, 1, 0, metric) for metric, n in enumerate(ways)))
 
 
 def asked(end: End, place: Entrance) -> set[End]:
@@ -112,10 +112,10 @@ def test_a_container_whose_default_route_goes_elsewhere_asks_its_vlan_only() -> 
     assert asked(WEB, places[WEB]) == {DEVICE1, LEG1}
 
 
-def test_two_halves_go_before_a_default_route() -> None:
+def test_a_detour_goes_before_a_default_route() -> None:
     docker = view((MAC1, WEB), (MAC2, WEB2), ways=(2,))
-    halves = docker._replace(routes=(*docker.routes, Route(1, 0, 1, 1, 0), Route(1, 1 << 31, 1, 1, 0)))
-    assert locate({WEB: shown()}, {7: halves})[WEB].is_way_out
+    detoured = docker._replace(detour=Route(1, 1, 0))
+    assert locate({WEB: shown()}, {7: detoured})[WEB].is_way_out
 
 
 # -- real namespaces
