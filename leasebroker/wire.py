@@ -41,10 +41,12 @@ _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
 _STATISTICS = Struct("II")
 _BPF = Struct("HBBI")
-_VLAN_TAG_PRESENT = 0xFFFFF000 + 48
+_PACKET_TYPE, _OTHER_HOST = 0xFFFFF000 + 4, 3
 _ONLY_ANSWERS = (
-    (0x30, 0, 0, _VLAN_TAG_PRESENT),  # a tag that the kernel took off: the frame is another VLAN's
-    (0x15, 0, 12, 0),
+    (0x30, 0, 0, _PACKET_TYPE),  # a broadcast for others has lost the tag of another VLAN on its way here
+    (0x15, 0, 2, _OTHER_HOST),
+    (0x30, 0, 0, 0),  # target MAC
+    (0x45, 12, 0, 1),
     (0x30, 0, 0, 23),  # IP protocol
     (0x15, 0, 10, 17),  # UDP
     (0x28, 0, 0, 20),  # flags and fragment offset
@@ -155,9 +157,10 @@ def _explain(interface: str, error: OSError) -> str:
 class Wire:
     """The event loop's side of a VLAN's `Clients`.
 
-    ``clock`` gives service time. ``deliver`` is given all effects of one moment but the `Send`s, which are carried out
-    here, in their order and on the loop thread; it is for it to have rows committed before a lease is used. Errors of
-    the socket are counted in ``errors``, never raised.
+    ``clock`` gives service time. The `Send`s are carried out here; ``deliver`` is given the other effects of each
+    moment, in their order and on the loop thread. It has to have the rows committed before it uses a lease, and must
+    not let effects without rows overtake those that wait for a commit (`dhcpd.store.Store` takes empty batches, in
+    order). Errors of the socket are counted in ``errors``, never raised.
     """
 
     def __init__(

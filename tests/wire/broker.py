@@ -11,7 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dhcpd.leases import Row
 from dhcpd.pool import dotted
 from dhcpd.store import Store
 from leasebroker.client import Clients, ExternalVlan
@@ -75,14 +74,10 @@ class Broker:
         self.wire._tick()
 
     def _deliver(self, effects: Sequence[Effect]) -> None:
-        rows: list[tuple[int, Row]] = []
-        for effect in effects:
-            if isinstance(effect, Commit):
-                rows += [(self._vlan_id, row) for row in effect.rows]
-        if rows:
-            self._store.commit(rows, lambda error: self._tell(effects) if error is None else None)
-        else:
-            self._tell(effects)
+        """In order: what has no rows waits for those before it too."""
+        rows = [row for effect in effects if isinstance(effect, Commit) for row in effect.rows]
+        batch = [(self._vlan_id, row) for row in rows]
+        self._store.commit(batch, lambda error: self._tell(effects) if error is None else None)
 
     def _tell(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -99,7 +94,7 @@ class Broker:
         """Want a lease for each, and return them when all are there."""
         for name in names:
             self.wire.want(name, name)
-        await eventually(lambda: all(map(self.address, names)), 15, "the leases")
+        await eventually(lambda: {line.split()[1] for line in self.told} >= set(names), 15, "the leases")
         return {name: address for name in names if (address := self.address(name)) is not None}
 
     def events(self) -> list[str]:
