@@ -19,9 +19,9 @@ from leasebroker import checks
 from leasebroker.caretaker import Caretaker
 from leasebroker.containers import Container, Network, Wish, is_transient
 from leasebroker.docker_feed import Engine, EngineError, Event, Feed, Line
+from leasebroker.known import Known, Leg, Record
 from leasebroker.netns import own_macs
 from leasebroker.pinner import Pinner
-from leasebroker.records import Known, Leg, Record
 from leasebroker.source import Source
 from leasebroker.spaces import Spaces, Tracked
 

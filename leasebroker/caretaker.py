@@ -11,7 +11,7 @@ from dhcpd.decision import Note
 from leasebroker import adoption
 from leasebroker.containers import AT_REST
 from leasebroker.docker_feed import EngineError, Line
-from leasebroker.records import Key, Known, Record
+from leasebroker.known import Key, Known, Record
 
 QUIET_SECONDS = 3.0
 """A container at rest for so long is not being moved about by somebody else."""

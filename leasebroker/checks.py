@@ -9,7 +9,7 @@ from dhcpd.pool import dotted
 
 if TYPE_CHECKING:
     from leasebroker.containers import Network, Wish
-    from leasebroker.records import Leg
+    from leasebroker.known import Leg
 
 _ICC = "com.docker.network.bridge.enable_icc"
 

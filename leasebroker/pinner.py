@@ -9,9 +9,9 @@ from ipaddress import IPv4Address
 
 from leasebroker.containers import STARTED, Container, Member, Wish, gateway_choice
 from leasebroker.docker_feed import Line
+from leasebroker.known import Known, Leg, Record
 from leasebroker.netns import GoneError
 from leasebroker.plan import Link, Pin, View, plan
-from leasebroker.records import Known, Leg, Record
 from leasebroker.source import Source
 from leasebroker.spaces import Spaces, Tracked
 

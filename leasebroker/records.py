@@ -1,124 +1,76 @@
-"""What the broker knows: the VLANs it serves, the containers that the engine shows, their leases, and what is wrong."""
+"""What is on disk of the leases of one VLAN's containers: at most one row for a container and one for an address."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Network
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
 
-from dhcpd.decision import Note
-from dhcpd.pool import dotted
-from leasebroker.containers import Container, Network, Wish, wishes
+from dhcpd.identity import BY_CONTAINER
+from dhcpd.leases import BOUND, FREE, Columns, Row
+
+MAX_RECORDS = 4096
+"""Rows of containers that may be gone for good; one more forgets the one that was granted or renewed longest ago."""
 
 
-class Leg(NamedTuple):
-    """A VLAN with containers. ``router`` is an address, ``mtu`` 0 when it is to stay as it is."""
-
-    vlan: str
-    network: str
-    """The Docker network."""
-    subnet: IPv4Network
-    router: int
-    landing: IPv4Network | None
-    mtu: int = 0
+def is_live(row: Row, now: float) -> bool:
+    return row.expires is None or row.expires > now
 
 
-@dataclass(slots=True)
-class Record:
-    """One container on one VLAN, as it is known to the operator. Addresses are integers."""
-
-    leg: Leg
-    container: str
-    """Its id."""
-    name: str
-    identity: str = ""
-    state: str = ""
-    address: int | None = None
-    """Its lease, None when there is none for it."""
-    docker: int = 0
-    """The address that Docker gave."""
-    mac: bytes = b""
-    pinned_at: float | None = None
-    """Wall clock time, None when the lease is not on the link."""
-    path: str | None = None
-    """``namespace`` (before the container's first instruction), ``start`` or ``reconcile``."""
-    problems: tuple[str, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """What its warnings are kept under."""
-        return f"container {self.name} on {self.leg.network}"
+def moved(since: int, seconds: int, started: int, now: float) -> int:
+    """By how much a lease moves when the clock was set by ``seconds`` to ``now``: one granted in this run was stamped
+    by the wrong clock, an older one by a right one, but none in the future (as `dhcpd.leases.Book.shift`)."""
+    return seconds if since >= started else min(0, int(now) - since)
 
 
-Key = tuple[str, str]
-"""(container id, network)"""
+class Records:
+    """Rows by container, the one written longest ago first. Every change returns the rows to commit."""
 
+    def __init__(self, rows: Iterable[Columns], is_ours: Callable[[str, Row], bool], now: float) -> None:
+        """Load what the store has of a VLAN. Rows of devices are left out. A lease that ``is_ours`` denies, as one that
+        our own server granted before the VLAN had another, counts as ended, and its address as a wish."""
+        self._rows: dict[str, Row] = {}
+        self._names: dict[int, str] = {}
+        for row in sorted(map(Row._make, rows), key=lambda row: row.since):
+            if row.state == BOUND and row.client[:1] == BY_CONTAINER:
+                name = row.client[1:].decode(errors="replace")
+                ends = is_live(row, now) and not is_ours(name, row)
+                self.put(name, row._replace(expires=int(now)) if ends else row)
 
-class Known:
-    """All of it, by what it is asked for. ``counts``: pins by their path, and what was ``drift``, ``adopted``,
-    ``healed`` and ``repaired``."""
+    def __iter__(self) -> Iterator[tuple[str, Row]]:
+        return iter(self._rows.items())
 
-    def __init__(self, legs: Sequence[Leg], log: Callable[[Note], None]) -> None:
-        self.legs = tuple(legs)
-        self.log = log
-        self.containers: dict[str, Container] = {}
-        self.networks: dict[str, Network] = {}
-        self.records: dict[Key, Record] = {}
-        self.counts: Counter[str] = Counter()
-        self.warnings: dict[str, str] = {}
+    def __len__(self) -> int:
+        return len(self._rows)
 
-    def take(self, containers: Iterable[Container]) -> None:
-        """What the engine says of some containers."""
-        for one in containers:
-            self.containers[one.id] = one
-            for network in one.endpoints:
-                if (record := self.records.get((one.id, network))) is not None:
-                    record.state, record.name = one.state, one.name
+    def get(self, name: str) -> Row | None:
+        return self._rows.get(name)
 
-    def replace(self, containers: Iterable[Container], networks: Iterable[Network]) -> set[str]:
-        """What the engine says of all, the youngest first: what it does not name is gone. Returns the ids of those that
-        are new, or not as they were."""
-        containers = list(containers)[::-1]
-        there_now = {one.id for one in containers}
-        before, self.containers = self.containers, {}
-        self.take(before[id_] for id_ in before if id_ in there_now)
-        self.take(containers)
-        self.networks = {one.name: one for one in networks}
-        served = {leg.network for leg in self.legs}
-        there = {(id_, network) for id_, one in self.containers.items() for network in one.endpoints}
-        for key in [key for key in self.records if key not in there or key[1] not in served]:
-            self.warn(self.records.pop(key).title, None)
-        return {id_ for id_, one in self.containers.items() if before.get(id_) != one}
+    def put(self, name: str, row: Row) -> list[Row]:
+        """That container has this lease now, in place of what it or the address had before."""
+        before = self._rows.pop(name, None)
+        freed = [] if before is None or before.address == row.address else [self._free(before)]
+        if (other := self._names.get(row.address)) is not None and other != name:
+            del self._rows[other]
+        self._rows[name] = row
+        self._names[row.address] = name
+        if len(self) > MAX_RECORDS:
+            freed += self.drop(next(iter(self._rows)))
+        return [*freed, row]
 
-    def wishes(self, leg: Leg) -> dict[str, Wish]:
-        """What each container on a VLAN asks for, by its id."""
-        return wishes(self.containers.values(), leg.network)
+    def drop(self, name: str) -> list[Row]:
+        """Its address is not that container's any more."""
+        row = self._rows.pop(name, None)
+        return [] if row is None else [self._free(row)]
 
-    def record(self, leg: Leg, one: Container) -> Record:
-        """The record of a container on a VLAN, made when there is none."""
-        record = self.records.setdefault((one.id, leg.network), Record(leg, one.id, one.name))
-        record.leg, record.name, record.state = leg, one.name, one.state
-        return record
+    def shift(self, seconds: int, started: int, now: float) -> list[Row]:
+        """The clock was set (`moved`)."""
+        changed = []
+        for name, row in self._rows.items():
+            if move := moved(row.since, seconds, started, now):
+                expires = None if row.expires is None else row.expires + move
+                self._rows[name] = row._replace(since=row.since + move, expires=expires)
+                changed.append(self._rows[name])
+        return changed
 
-    def docker_address(self, leg: Leg, one: Container) -> int:
-        """The address that Docker gave a container, 0 when it is not known."""
-        network = self.networks.get(leg.network)
-        members = () if network is None else network.members
-        found = next((member.address for member in members if member.name == one.name), 0)
-        return found or one.endpoints[leg.network].address
-
-    def note(self, level: str, event: str, record: Record, **more: str) -> None:
-        """A line in the log about a container's lease."""
-        address = dotted(record.address or 0)
-        fields = {"vlan": record.leg.vlan, "container": record.name, "address": address, **more}
-        self.log(Note(level, event, fields))
-
-    def warn(self, key: str, text: str | None) -> None:
-        """What is wrong with ``key``, None when nothing is. In the log once for as long as it is so."""
-        if text is None:
-            self.warnings.pop(key, None)
-        elif self.warnings.get(key) != text:
-            self.warnings[key] = text
-            self.log(Note("warning", "containers", {"what": text}))
+    def _free(self, row: Row) -> Row:
+        del self._names[row.address]
+        return Row(row.address, FREE, b"", b"", b"", "", row.since, row.expires)

@@ -18,7 +18,7 @@ from router.settings import Config
 
 if TYPE_CHECKING:
     from leasebroker.broker import Broker
-    from leasebroker.records import Leg, Record
+    from leasebroker.known import Leg, Record
 
 FIRST_LOOK_SECONDS = 10.0
 """After so long the service is ready without having seen all containers."""
@@ -86,7 +86,7 @@ class Containers:
 
 def legs(config: Config) -> list[Leg]:
     """The VLANs with containers, in the order of the file."""
-    from leasebroker.records import Leg  # noqa: PLC0415 - loaded by `Containers.start`
+    from leasebroker.known import Leg  # noqa: PLC0415 - loaded by `Containers.start`
 
     return [
         Leg(

@@ -21,7 +21,7 @@ JsonObject = dict[str, Any]
 
 PATHS = ("namespace", "start", "reconcile")
 ADOPTIONS = ("adopted", "healed", "repaired")
-"""What `leasebroker.records.Known` counts."""
+"""What `leasebroker.known.Known` counts."""
 
 
 def lease_state(binding: Binding, now: float) -> str:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from dhcpd.decision import Note
 from leasebroker.broker import Broker
-from leasebroker.records import Leg, Record
+from leasebroker.known import Leg, Record
 from tests.lab.edge import Edge
 from tests.lab.inside import inside
 

@@ -1,0 +1,124 @@
+"""What the broker knows: the VLANs it serves, the containers that the engine shows, their leases, and what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import NamedTuple
+
+from dhcpd.decision import Note
+from dhcpd.pool import dotted
+from leasebroker.containers import Container, Network, Wish, wishes
+
+
+class Leg(NamedTuple):
+    """A VLAN with containers. ``router`` is an address, ``mtu`` 0 when it is to stay as it is."""
+
+    vlan: str
+    network: str
+    """The Docker network."""
+    subnet: IPv4Network
+    router: int
+    landing: IPv4Network | None
+    mtu: int = 0
+
+
+@dataclass(slots=True)
+class Record:
+    """One container on one VLAN, as it is known to the operator. Addresses are integers."""
+
+    leg: Leg
+    container: str
+    """Its id."""
+    name: str
+    identity: str = ""
+    state: str = ""
+    address: int | None = None
+    """Its lease, None when there is none for it."""
+    docker: int = 0
+    """The address that Docker gave."""
+    mac: bytes = b""
+    pinned_at: float | None = None
+    """Wall clock time, None when the lease is not on the link."""
+    path: str | None = None
+    """``namespace`` (before the container's first instruction), ``start`` or ``reconcile``."""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What its warnings are kept under."""
+        return f"container {self.name} on {self.leg.network}"
+
+
+Key = tuple[str, str]
+"""(container id, network)"""
+
+
+class Known:
+    """All of it, by what it is asked for. ``counts``: pins by their path, and what was ``drift``, ``adopted``,
+    ``healed`` and ``repaired``."""
+
+    def __init__(self, legs: Sequence[Leg], log: Callable[[Note], None]) -> None:
+        self.legs = tuple(legs)
+        self.log = log
+        self.containers: dict[str, Container] = {}
+        self.networks: dict[str, Network] = {}
+        self.records: dict[Key, Record] = {}
+        self.counts: Counter[str] = Counter()
+        self.warnings: dict[str, str] = {}
+
+    def take(self, containers: Iterable[Container]) -> None:
+        """What the engine says of some containers."""
+        for one in containers:
+            self.containers[one.id] = one
+            for network in one.endpoints:
+                if (record := self.records.get((one.id, network))) is not None:
+                    record.state, record.name = one.state, one.name
+
+    def replace(self, containers: Iterable[Container], networks: Iterable[Network]) -> set[str]:
+        """What the engine says of all, the youngest first: what it does not name is gone. Returns the ids of those that
+        are new, or not as they were."""
+        containers = list(containers)[::-1]
+        there_now = {one.id for one in containers}
+        before, self.containers = self.containers, {}
+        self.take(before[id_] for id_ in before if id_ in there_now)
+        self.take(containers)
+        self.networks = {one.name: one for one in networks}
+        served = {leg.network for leg in self.legs}
+        there = {(id_, network) for id_, one in self.containers.items() for network in one.endpoints}
+        for key in [key for key in self.records if key not in there or key[1] not in served]:
+            self.warn(self.records.pop(key).title, None)
+        return {id_ for id_, one in self.containers.items() if before.get(id_) != one}
+
+    def wishes(self, leg: Leg) -> dict[str, Wish]:
+        """What each container on a VLAN asks for, by its id."""
+        return wishes(self.containers.values(), leg.network)
+
+    def record(self, leg: Leg, one: Container) -> Record:
+        """The record of a container on a VLAN, made when there is none."""
+        record = self.records.setdefault((one.id, leg.network), Record(leg, one.id, one.name))
+        record.leg, record.name, record.state = leg, one.name, one.state
+        return record
+
+    def docker_address(self, leg: Leg, one: Container) -> int:
+        """The address that Docker gave a container, 0 when it is not known."""
+        network = self.networks.get(leg.network)
+        members = () if network is None else network.members
+        found = next((member.address for member in members if member.name == one.name), 0)
+        return found or one.endpoints[leg.network].address
+
+    def note(self, level: str, event: str, record: Record, **more: str) -> None:
+        """A line in the log about a container's lease."""
+        address = dotted(record.address or 0)
+        fields = {"vlan": record.leg.vlan, "container": record.name, "address": address, **more}
+        self.log(Note(level, event, fields))
+
+    def warn(self, key: str, text: str | None) -> None:
+        """What is wrong with ``key``, None when nothing is. In the log once for as long as it is so."""
+        if text is None:
+            self.warnings.pop(key, None)
+        elif self.warnings.get(key) != text:
+            self.warnings[key] = text
+            self.log(Note("warning", "containers", {"what": text}))
