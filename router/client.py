@@ -35,7 +35,7 @@ def get(state: Path, target: str) -> Any:
             f"not permitted to use {path}: run as root or as a member of the socket's group"
         ) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        why = " ".join(str(error).split())
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise NotRunningError(
             f"lanward is not running with the state folder {state} ({why}): start it, or name its folder by --state"
         ) from None
@@ -85,4 +85,11 @@ def status_table(status: dict[str, Any]) -> list[str]:
         )
         rows.append((vlan["name"], vlan["subnet"], vlan["interface"], *(str(count) for count in counts)))
     head = f"lanward {status['version']}, running since {status['since']}, configuration {status['config']}"
-    return [head, "", *columns(rows)]
+    return [head, _rules_line(status["firewall"]), "", *columns(rows)]
+
+
+def _rules_line(firewall: dict[str, Any]) -> str:
+    if firewall["error"]:
+        return f"rules not as configured: {firewall['error']}"
+    repairs = firewall["repairs"]
+    return f"rules as configured, changed by somebody else and repaired {repairs} {'time' if repairs == 1 else 'times'}"

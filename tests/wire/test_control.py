@@ -94,7 +94,8 @@ def test_the_command_line_shows_leases_and_status(segment: Segment) -> None:
     rows = {row.split()[1]: row.split() for row in (bound, reserved)}
     assert rows["10.1.1.0"][:6] == ["vlan1", "10.1.1.0", "bound", "gps", "device", "02:00:00:00:00:01"]
     assert rows["10.1.0.20"] == ["vlan1", "10.1.0.20", "reserved", "camera", "device", "02:00:00:00:00:09", "-"]
-    first, second = segment.service.ask("status").splitlines()[-2:]
+    _, rules, _, _, first, second = segment.service.ask("status").splitlines()
+    assert rules == "rules as configured, changed by somebody else and repaired 0 times"
     assert first.split() == ["vlan1", "10.1.0.0/16", "leg1", "1", "0", "0", "1", "51199", "51200"]
     assert second.split()[:3] == ["vlan2", "10.2.0.0/16", "leg2"]
     status = json.loads(segment.service.ask("status", "--json"))
