@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
     from router.logs import log  # noqa: PLC0415
 
     try:
-        asyncio.run(App(options.config, options.state, log).run())
+        asyncio.run(App(options.config.absolute(), options.state.absolute(), log).run())
     except (LinkError, StoreError, ControlError) as error:
         print(error, file=sys.stderr)
         return NOT_RUNNING
