@@ -1,22 +1,26 @@
-"""The command line: ``lanward`` or ``python -m router``.
-
-Exit codes: 0 fine, 1 the answer is no, 2 bad usage or configuration, 3 not running or not permitted.
-"""
+"""The command line: ``lanward`` or ``python -m router``."""
 
 from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from router import NotRunningError
+from router.advice import warnings
 from router.config import ConfigError, load
 
 DEFAULT_CONFIG = Path("/etc/lanward/lanward.toml")
 DEFAULT_STATE = Path("/var/lib/lanward")
 NO, BAD_USAGE, NOT_RUNNING = 1, 2, 3
+
+_DESCRIPTION = """Addresses and routing for the VLANs of one edge machine: a DHCP server for each of them,
+NAT to the internet, and isolation with the exceptions that the configuration names."""
+_EXIT_CODES = "Exit codes: 0 fine, 1 the answer is no, 2 bad usage or configuration, 3 not running or not permitted."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,50 +28,58 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.command(options)
+        sys.stdout.flush()
     except ConfigError as error:
         print(*error.errors, sep="\n", file=sys.stderr)
         return BAD_USAGE
     except NotRunningError as error:
         print(error, file=sys.stderr)
         return NOT_RUNNING
-    except BrokenPipeError:
-        return 0
+    except OSError as error:
+        return _unwritten(error)
     return code
 
 
+def _unwritten(error: OSError) -> int:
+    """The answer cannot be written. A reader that is gone has all that it wanted; what else waits to be written goes
+    nowhere, so that the interpreter's end does not fail on it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return 0
+    print(f"lanward: {error.strerror or error}", file=sys.stderr)
+    return NOT_RUNNING
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lanward", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(prog="lanward", description=_DESCRIPTION, epilog=_EXIT_CODES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="serve the VLANs of a configuration until stopped")
-    run.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE")
-    run.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR", help="leases and control socket")
-    run.set_defaults(command=_run)
-    check = commands.add_parser("check-config", help="check a configuration file, all of it, without using it")
-    check.add_argument("file", type=Path, nargs="?", default=DEFAULT_CONFIG, metavar="FILE")
-    check.set_defaults(command=_check)
-    rules = commands.add_parser("rules", help="print the nftables ruleset of a configuration; needs no privilege")
-    rules.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE")
-    rules.set_defaults(command=_rules)
-    for name, command, what in (
-        ("leases", _leases, "the leases of the running service"),
-        ("status", _status, "the state of the running service"),
-    ):
-        ask = commands.add_parser(name, help=what)
-        ask.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR")
-        ask.add_argument("--json", action="store_true", help="for programs")
-        ask.set_defaults(command=command)
-    lease = commands.add_parser("lease", help="print the address that a container of that name has, or will have")
-    lease.add_argument("vlan", metavar="VLAN")
-    lease.add_argument("name", metavar="NAME")
-    lease.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR")
-    lease.set_defaults(command=_lease)
-    verify = commands.add_parser("verify", help="measure who reaches whom, against what the configuration says")
-    verify.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR")
-    verify.add_argument("--json", action="store_true", help="for programs")
+
+    def command(name: str, call: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=_EXIT_CODES)
+        made.set_defaults(command=call)
+        return made
+
+    run = command("run", _run, "serve the VLANs of a configuration until stopped")
+    check = command("check-config", _check, "check a configuration file, all of it, without using it")
+    rules = command("rules", _rules, "print the nftables ruleset of a configuration; needs no privilege")
+    leases = command("leases", _leases, "list the leases of the running service")
+    status = command("status", _status, "show the state of the running service")
+    lease = command("lease", _lease, "print the address that a container of that name has, or will have")
+    verify = command("verify", _verify, "measure who reaches whom, against what the configuration says")
+    lease.add_argument("vlan", metavar="VLAN", help="the VLAN's name in the configuration")
+    lease.add_argument("name", metavar="NAME", help="the container's name")
+    configuration = f"the configuration ({DEFAULT_CONFIG})"
+    check.add_argument("file", type=Path, nargs="?", default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
+    for one in (run, rules):
+        one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
+    for one in (run, leases, status, lease, verify):
+        folder = f"the folder of leases and control socket ({DEFAULT_STATE})"
+        one.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR", help=folder)
+    for one in (leases, status, verify):
+        one.add_argument("--json", action="store_true", help="for programs")
     verify.add_argument(
-        "--internet", type=IPv4Address, metavar="ADDRESS", help="what to ping there; the uplink's gateway if absent"
+        "--internet", type=IPv4Address, metavar="ADDRESS", help="what to ping there (the uplink's gateway)"
     )
-    verify.set_defaults(command=_verify)
     return parser
 
 
@@ -83,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
     from router.logs import log  # noqa: PLC0415
 
     try:
-        asyncio.run(App(options.config, options.state, log).run())
+        asyncio.run(App(options.config.absolute(), options.state.absolute(), log).run())
     except (LinkError, StoreError, ControlError) as error:
         print(error, file=sys.stderr)
         return NOT_RUNNING
@@ -93,7 +105,10 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     config = load(options.file)
     names = ", ".join(vlan.scope.name for vlan in config.vlans)
-    print(f"{options.file}: fine: {len(config.vlans)} VLANs ({names})")
+    number = len(config.vlans)
+    print(f"{options.file}: fine: {number} {'VLAN' if number == 1 else 'VLANs'} ({names})")
+    for warning in warnings(config):
+        print(f"warning: {warning}", file=sys.stderr)
     return 0
 
 

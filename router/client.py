@@ -46,7 +46,7 @@ def _ask(state: Path, method: str, target: str, body: str | None) -> tuple[int, 
             f"not permitted to use {path}: run as root or as a member of the socket's group"
         ) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        why = " ".join(str(error).split())
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise NotRunningError(
             f"lanward is not running with the state folder {state} ({why}): start it, or name its folder by --state"
         ) from None
@@ -97,7 +97,13 @@ def status_table(status: dict[str, Any]) -> list[str]:
         rows.append((vlan["name"], vlan["subnet"], vlan["interface"], *(str(count) for count in counts)))
     head = f"lanward {status['version']}, running since {status['since']}, configuration {status['config']}"
     docker = status["docker"]
-    return [head, "", *columns(rows), *([] if docker is None else _docker_lines(docker))]
+    return [
+        head,
+        _rules_line(status["firewall"]),
+        "",
+        *columns(rows),
+        *([] if docker is None else _docker_lines(docker)),
+    ]
 
 
 def _docker_lines(docker: dict[str, Any]) -> list[str]:
@@ -124,3 +130,10 @@ def _pinned(one: dict[str, Any]) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _rules_line(firewall: dict[str, Any]) -> str:
+    if firewall["error"]:
+        return f"rules not as configured: {firewall['error']}"
+    repairs = firewall["repairs"]
+    return f"rules as configured, changed by somebody else and repaired {repairs} {'time' if repairs == 1 else 'times'}"

@@ -50,7 +50,8 @@ class Control:
         try:
             one.bind(place)
         except OSError as error:
-            raise OSError(f"{place} ({error})") from None
+            written = place if isinstance(place, str) else "{}:{}".format(*place)
+            raise OSError(f"{written} ({error.strerror or error})") from None
         one.listen()
 
     def _asked(self) -> None:

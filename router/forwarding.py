@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
@@ -76,7 +77,8 @@ class Forwarding:
         is_same = config is self._config and wiring == self._wiring
         if is_same and (self.error is None or now < self._retry_at):
             return
-        self._guard(self._apply, config, wiring, servers, now)
+        if self._succeeds(self._apply, config, wiring, servers, now):
+            self.error = None
         self._config, self._wiring, self._retry_at = config, wiring, now + RETRY_SECONDS
 
     def step(self) -> None:
@@ -87,7 +89,7 @@ class Forwarding:
         """Repair what somebody else changed, and follow interfaces that went or came; to be called every second."""
         self.update(config, servers, now, moved=False)
         if self.error is None:
-            self._guard(self._repair, now)
+            self._succeeds(self._repair, now)
 
     def committed(self, vlan: str, rows: Sequence[Row], now: float) -> bool:
         """Leases of a VLAN are on disk, and their ACKs are about to leave: let their holders pass the source guard.
@@ -95,7 +97,7 @@ class Forwarding:
         True when a node that the rules name may have moved: an `update` is due.
         """
         if vlan in self._guarded:
-            self._guard(self._admit, vlan, rows, now)
+            self._succeeds(self._admit, vlan, rows, now)
         return bool(self._named) and any((vlan, name) in self._named for row in rows for name in _names(row))
 
     def status(self) -> dict[str, Any]:
@@ -115,19 +117,20 @@ class Forwarding:
             self._relay.stop()
         self._firewall.close()
 
-    def _guard(self, action: Callable[..., None], *arguments: Any) -> None:
+    def _succeeds(self, action: Callable[..., None], *arguments: Any) -> bool:
+        """Do it, and say whether that went well. An error stands until the rules are applied again."""
         try:
             action(*arguments)
         except FirewallError as error:
             if self.error != str(error):
                 self._log(Note("error", "firewall_failed", {"error": str(error)}))
             self.error = str(error)
-        else:
-            self.error = None
+            return False
+        return True
 
     def _apply(self, config: Config, wiring: Wiring, servers: Servers, now: float) -> None:
         members = None
-        if config is not self._config:
+        if config is not self._config or self.error is not None:
             members = _members(config, servers, now)
             self._holders = {(one.vlan, one.address): one.mac for one in members}
         changed = self._firewall.apply(_rules(config, wiring), now, members)
@@ -140,6 +143,8 @@ class Forwarding:
         else:
             self._relay.reload(config.broadcast, legs)
         if changed:
+            if why := _without_uplink(config, wiring.wan):
+                self._log(Note("warning", "no_uplink", {"what": why}))
             self._firewall.watch(now)
             self._log(Note("info", "rules_applied", {"legs": wiring.legs, "wan": wiring.wan}))
 
@@ -176,6 +181,17 @@ def _wan_interface(config: Config, legs: Mapping[str, str]) -> str | None:
         return None
     interface = config.wan.interface or default_interface()
     return None if interface in legs.values() else interface
+
+
+def _without_uplink(config: Config, wan: str | None) -> str | None:
+    """Why nothing goes to the WAN although there shall be one."""
+    if config.wan is None or wan in {name for _, name in socket.if_nameindex()}:
+        return None
+    if wan is not None:
+        return f"[wan] interface {wan} does not exist: nothing goes to the WAN until it does"
+    if config.wan.interface is not None:
+        return f"[wan] interface {config.wan.interface} is that of a VLAN: nothing goes to the WAN"
+    return "no default route leads to an interface that is no VLAN's: nothing goes to the WAN until one does"
 
 
 def _relay_legs(config: Config, wiring: Wiring) -> dict[str, Leg]:

@@ -40,24 +40,24 @@ class FirewallError(Exception):
 
 
 class Nfnetlink:
-    """A socket to nf_tables in the network namespace in which it is made. Calls raise `FirewallError`."""
+    """A socket to nf_tables in the network namespace in which it is made. Calls raise `FirewallError`, all of them on a
+    kernel that has no such sockets; making and closing it do not."""
 
     def __init__(self) -> None:
         self._sequence = count(1)
-        try:
+        self._socket: socket.socket | None = None
+        with suppress(OSError):
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
-        except OSError:
-            raise FirewallError(NO_TABLES) from None
-        self._socket.setblocking(False)
-        self._socket.bind((0, 0))
+            self._socket.setblocking(False)
+            self._socket.bind((0, 0))
 
     def close(self) -> None:
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
 
     def generation(self) -> int:
         """The number of the ruleset; every change of any table by anybody adds one."""
-        self._send([self._message(_SUBSYSTEM | _GET_GENERATION, _REQUEST, socket.AF_UNSPEC, 0)])
-        body = self._receive()
+        body = self._ask([self._message(_SUBSYSTEM | _GET_GENERATION, _REQUEST, socket.AF_UNSPEC, 0)])
         offset = _FAMILY.size
         length, _ = _ATTRIBUTE.unpack_from(body, offset)
         return int.from_bytes(body[offset + _ATTRIBUTE.size : offset + length], "big")
@@ -84,27 +84,26 @@ class Nfnetlink:
             wanted = _ACK if index == len(steps) else 0
             body = head + _attribute(3 | _NESTED, elements)
             messages.append(self._message(_SUBSYSTEM | kind, _REQUEST | flags | wanted, _NFPROTO_INET, 0, body))
-        self._send([*messages, self._message(_BATCH_END, _REQUEST, socket.AF_UNSPEC, _SUBSYSTEM >> 8)])
-        self._receive()
+        self._ask([*messages, self._message(_BATCH_END, _REQUEST, socket.AF_UNSPEC, _SUBSYSTEM >> 8)])
 
     def _message(self, kind: int, flags: int, family: int, resource: int, body: bytes = b"") -> bytes:
         size = _HEADER.size + _FAMILY.size + len(body)
         header = _HEADER.pack(size, kind, flags, next(self._sequence), 0)
         return header + _FAMILY.pack(family, 0, resource) + body
 
-    def _send(self, messages: list[bytes]) -> None:
+    def _ask(self, messages: list[bytes]) -> bytes:
+        """The first answer without its header; the first error is raised. The kernel has written all answers when
+        sending returns."""
+        if self._socket is None:
+            raise FirewallError(NO_TABLES)
+        answers: list[bytes] = []
         try:
             self._socket.send(b"".join(messages))
+            with suppress(BlockingIOError):
+                while True:
+                    answers.append(self._socket.recv(65536))
         except OSError as error:
             raise _explained(error.errno or 0) from None
-
-    def _receive(self) -> bytes:
-        """The first answer without its header. The kernel has written them all when `_send` returns; the first error
-        is raised."""
-        answers: list[bytes] = []
-        with suppress(BlockingIOError):
-            while True:
-                answers.append(self._socket.recv(65536))
         if not answers:
             raise FirewallError(NO_TABLES)
         for answer in answers:

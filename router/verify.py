@@ -80,12 +80,12 @@ def ask(state: Path) -> Known:
 
 def changed(before: Known, after: Known) -> set[End]:
     """The containers that are not what they were: stopped, started again, or with another address."""
-    return {end for end, one in before.running.items() if not _is_same(one, after.running.get(end, {}))}
+    return {end for end, one in before.running.items() if not _is_same(one, after.running.get(end))}
 
 
-def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _is_same(one: Shown, other: Shown | None) -> bool:
     """A container that was started again was pinned again."""
-    return all(one.get(key) == other.get(key, "") for key in ("id", "address", "pinned"))
+    return other is not None and all(one.get(key) == other.get(key) for key in ("id", "address", "pinned"))
 
 
 def _measure(rows: Sequence[Row], entrances: Entrances) -> list[bool | None]:

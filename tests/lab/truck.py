@@ -125,8 +125,11 @@ class Truck:
         return self.run(node, "busybox", "ping", "-c1", f"-W{timeout}", str(address)).returncode == 0
 
     def plug(self, device: str) -> None:
-        """Put the device's cable into its switch port."""
-        netns.batch([f"link set {self.plan.device(device).port} up"], self.netns("switch"))
+        """Put the device's cable into its switch port, and return when the two ends carry frames."""
+        port = self.plan.device(device).port
+        netns.batch([f"link set {port} up"], self.netns("switch"))
+        ready = lambda: self._has_link(device) and self._is_forwarding(port)  # noqa: E731
+        netns.wait_until(ready, 3, f"{device} to have a link")
 
     def unplug(self, device: str) -> None:
         """Pull the device's cable, and return when the device has noticed."""
@@ -135,6 +138,9 @@ class Truck:
 
     def _has_link(self, device: str) -> bool:
         return self.run(device, "ip", "-br", "link", "show", "eth0", "up").stdout.split()[1:2] == ["UP"]
+
+    def _is_forwarding(self, port: str) -> bool:
+        return " state forwarding " in self.run("switch", "bridge", "link", "show", "dev", port).stdout
 
     def move(self, device: str, vlan: str) -> None:
         """Pull the device's cable and put it into a port of another VLAN."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 
 from router import SOCKET_NAME, client
 from router.__main__ import main
+from tests.lab.service import COMMAND, REPOSITORY
 from tests.router.good import GOOD
 
 LEASE = {
@@ -32,7 +34,7 @@ def table(**changes: Any) -> list[str]:
 
 def test_a_good_file_is_fine(tmp_path: Path, capsys: Capture) -> None:
     file = tmp_path / "lanward.toml"
-    file.write_text(GOOD)
+    file.write_text((REPOSITORY / "lanward.toml").read_text())
     assert main(["check-config", str(file)]) == 0
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == (f"{file}: fine: 2 VLANs (vlan1, vlan2)\n", "")
@@ -53,6 +55,15 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
     assert capsys.readouterr().err == f"{tmp_path / 'absent'}: No such file or directory\n"
 
 
+def test_what_looks_like_an_accident_is_said_but_fine(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "lanward.toml"
+    file.write_text(GOOD + '[[allow]]\nfrom = "vlan2"\nto = "vlan1"\n')
+    assert main(["check-config", str(file)]) == 0
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "opens" in line]
+    assert warning.startswith("warning: allow[")
+    assert warning.endswith("opens all of vlan1 to vlan2, on all ports")
+
+
 @pytest.mark.parametrize("words", [[], ["dance"], ["leases", "--loud"], ["run", "--config"], ["lease", "vlan1"]])
 def test_bad_usage(words: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -66,7 +77,35 @@ def test_help_names_the_commands(capsys: Capture) -> None:
         main(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    assert all(verb in shown for verb in ("run", "check-config", "leases", "status", "lease", "verify"))
+    assert all(verb in shown for verb in ("run", "check-config", "rules", "leases", "status", "lease", "verify"))
+    assert "Exit codes: 0 fine" in shown
+
+
+@pytest.mark.parametrize(
+    ("verb", "default"), [("run", "/etc/lanward/lanward.toml"), ("run", "/var/lib/lanward"), ("rules", "/etc/lanward")]
+)
+def test_help_tells_the_defaults(verb: str, default: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    assert default in capsys.readouterr().out
+
+
+def shell(tmp_path: Path, words: str) -> subprocess.CompletedProcess[str]:
+    """What a line of the shell does, with ``$LANWARD`` and the configuration ``$FILE``."""
+    (tmp_path / "lanward.toml").write_text(GOOD)
+    environment = {"LANWARD": " ".join(COMMAND), "FILE": str(tmp_path / "lanward.toml")}
+    command = ["bash", "-o", "pipefail", "-c", words]
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_an_answer_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    done = shell(tmp_path, "$LANWARD rules --config $FILE >/dev/full")
+    assert (done.returncode, done.stderr) == (3, "lanward: No space left on device\n")
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    done = shell(tmp_path, "$LANWARD rules --config $FILE | (exec <&-)")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @contextmanager
@@ -169,8 +208,12 @@ VLAN = {
 
 def status(docker: dict[str, Any] | None) -> list[str]:
     """The lines of a status below the one of the VLAN."""
-    shown = {"version": "1", "since": "now", "config": "lanward.toml", "vlans": [VLAN], "docker": docker}
-    return client.status_table(shown)[4:]
+    firewall = {"error": None, "repairs": 0}
+    shown = {
+        "version": "1", "since": "now", "config": "lanward.toml", "vlans": [VLAN], "docker": docker,
+        "firewall": firewall,
+    }  # fmt: skip
+    return client.status_table(shown)[5:]
 
 
 def docker(*containers: dict[str, Any], warnings: list[str] | None = None) -> dict[str, Any]:

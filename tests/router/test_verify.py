@@ -252,7 +252,7 @@ def test_a_container_that_goes_meanwhile_is_no_difference(
     service.with_container(WEB)
 
     def goes(rows: Sequence[Row], _: probe.Enter) -> list[bool]:
-        service.docker = {"connected": True, "containers": [WEB | {"mac": "02:42:0a:00:01:f1"}]}
+        service.docker = {"connected": True, "containers": [WEB | {"pinned": "later"}]}
         return [one.target.name != "web" for one in rows]
 
     monkeypatch.setattr(verify, "measure", goes)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,8 +14,9 @@ import pytest
 
 from tests.lab import netns
 from tests.lab.netns import wait_until
-from tests.lab.service import COMMAND, REPOSITORY
-from tests.wire.segment import Segment, vlan
+from tests.lab.service import COMMAND, REPOSITORY, Service
+from tests.wire import control
+from tests.wire.segment import Segment, inside, toml, vlan
 from tests.wire.station import Lan
 
 BAD_CONFIGURATION, NOT_PERMITTED = 2, 3
@@ -152,3 +155,44 @@ def test_a_socket_that_a_killed_service_left_is_replaced(segment: Segment) -> No
     assert (segment.service.state / "lanward.sock").exists()
     segment.service.start()
     assert segment.service.leases() == []
+
+
+def test_a_tcp_port_in_use(segment: Segment) -> None:
+    with inside(segment.server), socket.socket() as other:
+        other.bind(("127.0.0.1", 8067))
+        other.listen()
+        sentence = refusal(segment, vlan() + '[api]\nlisten = "127.0.0.1:8067"\ntoken = "secret"\n')
+    assert "127.0.0.1:8067 (Address already in use)" in sentence
+    assert "secret" not in sentence
+
+
+def test_without_nf_tables_devices_are_served_and_the_log_says_what_is_missing(
+    segment: Segment, tmp_path: Path
+) -> None:
+    words = [*netns.enter(segment.server), sys.executable, "-m", "tests.lab.old_kernel"]
+    service = segment.service = Service(words, tmp_path / "old")
+    service.start(vlan(guard=True) + '[[broadcast]]\nname = "gps"\nport = 10110\nfrom = "router"\nto = ["vlan1"]\n')
+    with Lan(segment) as lan:
+        assert lan.device(1).join() == "10.1.1.0"
+    (failed,) = service.events("firewall_failed")
+    assert failed["error"].startswith("this kernel has no nf_tables: it needs one with CONFIG_NF_TABLES")
+    assert "rules not as configured: this kernel has no nf_tables" in service.ask("status")
+    assert control.ask(service.state, "GET", "/metrics").status == 200
+    assert not service.events("rules_applied")
+    assert service.stop() == 0
+    assert "Traceback" not in service.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("wan", "what"),
+    [
+        ({"interface": "ppp0"}, "[wan] interface ppp0 does not exist"),
+        ({"interface": "leg1"}, "[wan] interface leg1 is that of a VLAN"),
+        ({"network": "wan"}, "no default route leads to an interface that is no VLAN's"),
+    ],
+)
+def test_an_uplink_that_is_not_there_is_said(segment: Segment, wan: dict[str, str], what: str) -> None:
+    segment.service.start("[wan]\n" + toml(**wan) + vlan())
+    (missing,) = segment.service.events("no_uplink")
+    assert missing["level"] == "warning"
+    assert missing["what"].startswith(what)

@@ -1,0 +1,111 @@
+"""The rules as the running service keeps them, in a real kernel that now and then takes none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from dhcpd.decision import Note
+from dhcpd.engine import Engine
+from dhcpd.leases import BOUND, Row
+from dhcpd.server import Server
+from router import firewall as module
+from router.config import Config
+from router.forwarding import RETRY_SECONDS, Forwarding
+from router.nfnetlink import FirewallError
+from tests.lab.routed import ADDRESSES, Routed
+from tests.router.test_rules import configuration
+
+NOW = 1_800_000_000.0
+GUARDED = configuration(1, settings="guard = true")
+MAC = bytes.fromhex("020000010101")
+
+
+def lease(address: str) -> Row:
+    return Row(int(IPv4Address(address)), BOUND, MAC, MAC, b"", "", int(NOW), int(NOW) + 3600)
+
+
+class Kept:
+    """A `Forwarding` of the router, the servers that it looks at, and what it logs."""
+
+    def __init__(self, nodes: Routed, config: Config, *rows: Row) -> None:
+        self.notes: list[Note] = []
+        self.config = config
+        self.nodes = nodes
+        with nodes.on("router"):
+            self.forwarding = Forwarding(self.notes.append)
+        link = SimpleNamespace(interface="leg1", is_there=lambda: True)
+        server = SimpleNamespace(link=link, engine=Engine(config.vlans[0].scope, rows, NOW))
+        self.servers = {"vlan1": cast(Server, server)}
+
+    def watch(self, now: float) -> None:
+        with self.nodes.on("router"):
+            self.forwarding.watch(self.config, self.servers, now)
+
+    def committed(self, row: Row) -> None:
+        self.forwarding.committed("vlan1", [row], NOW)
+
+    def members(self) -> str:
+        return self.nodes.truck.run("router", "nft", "list", "set", "inet", "lanward", "guard_vlan1").stdout
+
+    def told(self, event: str) -> list[Note]:
+        return [note for note in self.notes if note.event == event]
+
+
+@pytest.fixture
+def kept(nodes: Routed) -> Iterator[Kept]:
+    """Of a guarded VLAN with one lease, before the first look."""
+    made = Kept(nodes, GUARDED, lease(ADDRESSES["container1"]))
+    yield made
+    made.forwarding.close()
+    nodes.truck.run("router", "nft", "flush", "ruleset")
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """A kernel that takes no rules, until the patch is undone."""
+
+    def refuse(*_: object) -> None:
+        raise FirewallError("the kernel refuses the rules: no memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_nft", refuse)
+        yield patched
+
+
+def test_what_was_refused_is_tried_again_with_all_members(kept: Kept, refusing: pytest.MonkeyPatch) -> None:
+    kept.watch(NOW)
+    refusing.undo()
+    kept.watch(NOW + RETRY_SECONDS / 2)
+    assert not kept.members()
+    kept.watch(NOW + RETRY_SECONDS)
+    assert ADDRESSES["container1"] in kept.members()
+    assert kept.forwarding.error is None
+    assert [note.fields["error"] for note in kept.told("firewall_failed")] == [
+        "the kernel refuses the rules: no memory"
+    ]
+
+
+def test_a_lease_does_not_hide_that_the_rules_were_refused(kept: Kept, refusing: pytest.MonkeyPatch) -> None:
+    kept.watch(NOW)
+    kept.committed(lease("10.0.1.77"))
+    assert kept.forwarding.error == "the kernel refuses the rules: no memory"
+    refusing.undo()
+    kept.watch(NOW + RETRY_SECONDS)
+    assert kept.told("rules_applied")
+
+
+def test_a_lease_that_meets_no_table_is_a_member_with_the_next_look(kept: Kept) -> None:
+    kept.watch(NOW)
+    kept.nodes.truck.run("router", "nft", "delete", "table", "inet", "lanward")
+    row = lease("10.0.1.77")
+    kept.servers["vlan1"].engine.book.grant(row, MAC)
+    kept.committed(row)
+    assert "is gone" in str(kept.forwarding.error)
+    kept.watch(NOW + RETRY_SECONDS)
+    assert "10.0.1.77" in kept.members()
+    assert kept.forwarding.error is None
