@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -14,26 +14,35 @@ from typing import IO
 from dhcpd.leases import DECLINED, FREE
 from dhcpd.salvage import PAGE_SIZE, Record, has_lost_log, log_of, records
 
-SCHEMA = 1
+SCHEMA = 2
 
 COLUMNS = 8
-"""Of the table ``lease``: the key is the VLAN's number times 2^32 plus the address, the rest as in
-`dhcpd.leases.Row`."""
+"""Of a lease: the key is the VLAN's number times 2^32 plus the address, the rest as in `dhcpd.leases.Row`. New rows go
+to the end of the table ``recent``, so that a commit is few pages wherever its leases belong; the table ``lease`` has
+one row for each key, and gets the recent ones many at a time."""
 
 LATEST = 1 << 40
 """No time stamp of a sound row is as late: it would be tens of thousands of years away."""
 
-_TABLES = """
+_NAMES = ("key", "state", "client", "mac", "client_id", "hostname", "since", "expires")
+_COLUMNS = ", ".join(_NAMES)
+
+_VALUES = """state INTEGER NOT NULL, client BLOB NOT NULL, mac BLOB NOT NULL,
+  client_id BLOB NOT NULL, hostname TEXT NOT NULL, since INTEGER NOT NULL, expires INTEGER"""
+
+_TABLES = f"""
 CREATE TABLE vlan (id INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
-CREATE TABLE lease (key INTEGER PRIMARY KEY, state INTEGER NOT NULL, client BLOB NOT NULL, mac BLOB NOT NULL,
-  client_id BLOB NOT NULL, hostname TEXT NOT NULL, since INTEGER NOT NULL, expires INTEGER) STRICT;
+CREATE TABLE lease (key INTEGER PRIMARY KEY, {_VALUES}) STRICT;
+CREATE TABLE recent (number INTEGER PRIMARY KEY, key INTEGER NOT NULL, {_VALUES}) STRICT;
 CREATE VIEW readable AS SELECT name AS vlan,
   (key >> 24 & 255) || '.' || (key >> 16 & 255) || '.' || (key >> 8 & 255) || '.' || (key & 255) AS address,
   CASE state WHEN 1 THEN 'bound' WHEN 2 THEN 'declined' ELSE 'free' END AS state,
   lower(hex(mac)) AS mac, lower(hex(client_id)) AS client_id, hostname,
   datetime(since, 'unixepoch') AS since, datetime(expires, 'unixepoch') AS expires
-  FROM lease LEFT JOIN vlan ON id = key >> 32;
-"""
+  FROM (SELECT * FROM lease WHERE key NOT IN (SELECT key FROM recent) UNION ALL
+    SELECT {_COLUMNS} FROM recent WHERE number IN (SELECT max(number) FROM recent GROUP BY key))
+  LEFT JOIN vlan ON id = key >> 32;
+"""  # noqa: S608 - constants
 
 _CREATE = f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT"
 
@@ -43,11 +52,11 @@ _SOUND = f"""typeof(state) = 'integer' AND state BETWEEN {FREE} AND {DECLINED}
   AND (expires IS NULL OR typeof(expires) = 'integer' AND expires BETWEEN 0 AND {LATEST})"""
 """Whether a row may have been written by us, as far as types and ranges tell."""
 
-_NAMES = ("key", "state", "client", "mac", "client_id", "hostname", "since", "expires")
-
 _SALVAGE = f"""INSERT INTO lease SELECT * FROM (SELECT {", ".join(f"? AS {name}" for name in _NAMES)})
   WHERE {_SOUND} ON CONFLICT (key) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _NAMES[1:])}
   WHERE excluded.since >= lease.since"""  # noqa: S608 - constants
+
+_FOLD = f"INSERT OR REPLACE INTO lease SELECT {_COLUMNS} FROM recent ORDER BY number"  # noqa: S608 - constants
 
 LOG_PAGES = 4000
 """Length of the log at which it is moved into the database: long enough that a page that changed often is moved once,
@@ -127,8 +136,11 @@ def _open(path: Path, locking: str = "EXCLUSIVE") -> sqlite3.Connection:
         if log_of(path).exists() and not (path.exists() and path.stat().st_size):
             raise sqlite3.DatabaseError("there is only its log")
         connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
-        _set_up(connection, locking)
-        _check(connection, path)
+        try:
+            _set_up(connection, locking)
+            _check(connection, path)
+        except UnicodeDecodeError as error:  # the message quotes a broken definition of a table
+            raise sqlite3.DatabaseError("its tables are broken") from error
     except sqlite3.Error as error:
         if _code(error) in _DAMAGE_AT_OPENING:
             _salvage(path)  # before closing, which would empty the log
@@ -169,8 +181,33 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     (verdict,) = execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise sqlite3.DatabaseError(" ".join(verdict.split()))
-    execute("SELECT key, state, client, mac, client_id, hostname, since, expires FROM lease LIMIT 0")
+    for table in ("lease", "recent"):
+        execute(f"SELECT {_COLUMNS} FROM {table} LIMIT 0")  # noqa: S608 - constants
     execute("SELECT id, name FROM vlan LIMIT 0")
+    with suppress(sqlite3.OperationalError):
+        fold(connection)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """The block is carried out as a whole or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def fold(connection: sqlite3.Connection) -> None:
+    """Move the recent leases to the others, within the transaction that there is or in one of its own."""
+    if connection.execute("SELECT * FROM recent LIMIT 1").fetchone() is None:
+        return
+    with nullcontext() if connection.in_transaction else transaction(connection):
+        connection.execute(_FOLD)
+        connection.execute("DELETE FROM recent")
 
 
 def _salvage(path: Path) -> None:
@@ -198,6 +235,8 @@ def _keep(database: sqlite3.Connection, record: Record) -> None:
         database.execute("INSERT OR IGNORE INTO vlan VALUES (?, ?)", (key, *columns))
     elif len(columns) == len(_NAMES) - 1:
         database.execute(_SALVAGE, (key, *columns))
+    elif len(columns) == len(_NAMES):
+        database.execute(_SALVAGE, columns)
 
 
 def _salvaged(path: Path) -> Path:

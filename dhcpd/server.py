@@ -8,19 +8,26 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from dhcpd.decision import NOTHING, Decision, Note
 from dhcpd.engine import Engine
 from dhcpd.leases import Row
 from dhcpd.link import MAX_DATAGRAM, Link
 from dhcpd.pool import dotted
-from dhcpd.store import Batch, Done, Job, Store
+from dhcpd.store import Store
 from dhcpd.wire import arp_sender
 
-MAX_DRAIN = 256
-"""Datagrams read in one round; then other VLANs have theirs."""
+MAX_ROUND = 64
+"""Datagrams read in one round, shared by the sockets that have some; then their leases go to the disk."""
 
 MAX_DEFECTS_LOGGED = 20
+
+Decide = Callable[[bytes, float], Decision]
+"""On a datagram, at a service time."""
+
+Decided = tuple["Server", Decision]
 
 
 class Host:
@@ -38,51 +45,57 @@ class Host:
         committed: Callable[[str, Sequence[Row]], None] = lambda _vlan, _rows: None,
     ) -> None:
         self.store = store
+        self.now = clock
         self.log = log
         self.committed = committed
-        self._clock = clock
         self._epoll = select.epoll()
-        self._callbacks: dict[int, Callable[[], None]] = {}
-        self._jobs: list[Job] | None = None
-        self._round_now = 0.0
+        self._watched: dict[int, tuple[Server, socket.socket, Decide]] = {}
 
     def start(self) -> None:
-        asyncio.get_running_loop().add_reader(self._epoll, self._round)
+        asyncio.get_running_loop().add_reader(self._epoll, self.round)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._epoll)
         self._epoll.close()
 
-    def now(self) -> float:
-        """Service time; all of one round is at one time."""
-        return self._clock() if self._jobs is None else self._round_now
-
-    def watch(self, one: socket.socket, callback: Callable[[], None]) -> None:
-        """Call when there is something to read."""
-        self._callbacks[one.fileno()] = callback
+    def watch(self, server: Server, one: socket.socket, decide: Decide) -> None:
+        """Have the server decide on what there is to read."""
+        self._watched[one.fileno()] = (server, one, decide)
         self._epoll.register(one, select.EPOLLIN)
 
     def ignore(self, one: socket.socket) -> None:
-        del self._callbacks[one.fileno()]
+        del self._watched[one.fileno()]
         self._epoll.unregister(one)
 
-    def commit(self, batch: Batch, done: Done) -> None:
-        if self._jobs is None:
-            self.store.commit(batch, done)
-        else:
-            self._jobs.append((batch, done))
+    def round(self) -> None:
+        """Serve all who wait. Where many have something to read, a datagram from each is read without a look at whether
+        there is more: the next round comes at once."""
+        ready = self._epoll.poll(0)
+        share = max(1, MAX_ROUND // max(1, len(ready)))
+        now = self.now()
+        decided: list[Decided] = []
+        for descriptor, _ in ready:
+            server, one, decide = self._watched[descriptor]
+            for data in server.received(one, share):
+                try:
+                    decided.append((server, decide(data, now)))
+                except Exception as error:  # noqa: BLE001 - one datagram that finds a defect must not stop a VLAN
+                    server.defect(data, error)
+        self.carry_out(decided)
 
-    def _round(self) -> None:
-        self._round_now = self._clock()
-        jobs = self._jobs = []
-        try:
-            for descriptor, _ in self._epoll.poll(0):
-                if (callback := self._callbacks.get(descriptor)) is not None:
-                    callback()
-        finally:
-            self._jobs = None
-            if jobs:
-                self.store.commit_all(jobs)
+    def carry_out(self, decided: Sequence[Decided]) -> None:
+        """At once what changes no lease, the rest when its rows are on disk."""
+        waiting = [one for one in decided if one[1].rows]
+        if waiting:
+            batch = [(server.vlan_id, row) for server, decision in waiting for row in decision.rows]
+            self.store.commit(batch, partial(self._committed, waiting))
+        for server, decision in decided:
+            if not decision.rows and decision is not NOTHING:
+                server.finish(decision)
+
+    def _committed(self, waiting: Sequence[Decided], error: Exception | None) -> None:
+        for server, group in groupby(waiting, itemgetter(0)):
+            server.committed([decision for _, decision in group], error)
 
 
 class Server:
@@ -91,18 +104,18 @@ class Server:
     def __init__(self, engine: Engine, link: Link, host: Host) -> None:
         self.engine = engine
         self.link = link
+        self.vlan_id = host.store.vlan_id(engine.scope.name)
         self.errors: Counter[str] = Counter()
         self._host = host
         self._log = host.log
-        self._vlan_id = host.store.vlan_id(engine.scope.name)
         self._is_reading = False
 
     def start(self) -> None:
         """Begin to read from the link; what waits in it already is answered now."""
         self._is_reading = True
-        self._host.watch(self.link.udp, self._drain)
-        self._host.watch(self.link.arp, self._listen)
-        self._drain()
+        self._host.watch(self, self.link.udp, self.engine.handle)
+        self._host.watch(self, self.link.arp, self._heard)
+        self._host.round()
 
     def stop(self) -> None:
         """Read no more, if it does; the link stays open, for answers that wait for a commit or for another server."""
@@ -126,60 +139,39 @@ class Server:
     def step(self, seconds: int) -> None:
         """The clock was set by so much."""
         if rows := self.engine.step(seconds, self._host.now()):
-            self._carry_out([Decision(rows)])
+            self._host.carry_out([(self, Decision(rows))])
 
     def tick(self) -> float | None:
         """Do what is due; returns the service second at which there is more to do."""
         now = self._host.now()
         deadline = self.engine.deadline()
         if deadline is not None and deadline <= now:
-            self._carry_out(self.engine.tick(now))
+            self._host.carry_out([(self, one) for one in self.engine.tick(now)])
         return self.engine.deadline()
 
-    def _drain(self) -> None:
-        """Read until the socket is empty: all leases of one round are one commit."""
-        now = self._host.now()
-        decisions = [self._decide(data, now) for data in self._received(self.link.udp)]
-        self._carry_out([one for one in decisions if one is not NOTHING])
-
-    def _listen(self) -> None:
-        now = self._host.now()
-        claims = map(arp_sender, self._received(self.link.arp))
-        self._carry_out([self.engine.heard(*claim, now) for claim in claims if claim is not None])
-
-    def _received(self, one: socket.socket) -> Iterator[bytes]:
-        """What waits in a socket, up to `MAX_DRAIN` datagrams."""
+    def received(self, one: socket.socket, most: int) -> Iterator[bytes]:
+        """What waits in a socket, up to so many datagrams."""
         try:
-            for _ in range(MAX_DRAIN):
+            for _ in range(most):
                 yield one.recv(MAX_DATAGRAM)
         except BlockingIOError:
             return
         except OSError as error:
             self._failed("receive", error)
 
-    def _decide(self, data: bytes, now: float) -> Decision:
-        try:
-            return self.engine.handle(data, now)
-        except Exception as error:  # noqa: BLE001 - one datagram that finds a defect must not stop the VLAN
-            self.errors["defect"] += 1
-            if self.errors["defect"] <= MAX_DEFECTS_LOGGED:
-                fields = {"vlan": self.engine.scope.name, "error": repr(error), "datagram": data.hex()}
-                self._log(Note("error", "defect", fields))
-            return NOTHING
+    def _heard(self, frame: bytes, now: float) -> Decision:
+        claim = arp_sender(frame)
+        return NOTHING if claim is None else self.engine.heard(*claim, now)
 
-    def _carry_out(self, decisions: Sequence[Decision]) -> None:
-        """At once what changes no lease, the rest when its rows are on disk."""
-        waiting = []
-        for decision in decisions:
-            if decision.rows:
-                waiting.append(decision)
-            else:
-                self._finish(decision)
-        if waiting:
-            batch = [(self._vlan_id, row) for decision in waiting for row in decision.rows]
-            self._host.commit(batch, partial(self._committed, waiting))
+    def defect(self, data: bytes, error: Exception) -> None:
+        """Count a defect of ours, and tell of the first ones."""
+        self.errors["defect"] += 1
+        if self.errors["defect"] <= MAX_DEFECTS_LOGGED:
+            fields = {"vlan": self.engine.scope.name, "error": repr(error), "datagram": data.hex()}
+            self._log(Note("error", "defect", fields))
 
-    def _committed(self, decisions: Sequence[Decision], error: Exception | None) -> None:
+    def committed(self, decisions: Sequence[Decision], error: Exception | None) -> None:
+        """Finish what is on the disk, unless the disk refused it."""
         if error is not None:
             self.errors["commit"] += len(decisions)
             fields = {"vlan": self.engine.scope.name, "leases": len(decisions), "error": str(error)}
@@ -187,9 +179,10 @@ class Server:
             return
         self._host.committed(self.engine.scope.name, [row for decision in decisions for row in decision.rows])
         for decision in decisions:
-            self._finish(decision)
+            self.finish(decision)
 
-    def _finish(self, decision: Decision) -> None:
+    def finish(self, decision: Decision) -> None:
+        """Do what comes after the commit."""
         link, send = self.link, decision.send
         try:
             if send is not None:

@@ -10,14 +10,23 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Thread
 from zlib import crc32
 
-from dhcpd.database import COLUMNS, LATEST, LOG_PAGES, StoreError, is_damage, lock_folder, open_database
-from dhcpd.leases import Columns, Row
+from dhcpd.database import (
+    COLUMNS,
+    LATEST,
+    LOG_PAGES,
+    StoreError,
+    fold,
+    is_damage,
+    lock_folder,
+    open_database,
+    transaction,
+)
+from dhcpd.leases import FREE, Columns, Row
 from dhcpd.salvage import grow_log
 
 __all__ = ["Store", "StoreError"]
@@ -35,13 +44,18 @@ CHUNK = 64
 """Rows in one statement. More would not be cheaper, and every smaller number is a statement that SQLite compiles once
 and keeps."""
 
+MAX_RECENT = 512
+"""Rows before the recent ones are moved: enough that those of one VLAN share pages, few enough for a short pause."""
+
 _VLAN_IDS = 0xFFFFFF
 """24 bits, as many as leave a row's key at 8 bytes in SQLite's variable-length integers."""
 
-_ROW = f"({','.join('?' * COLUMNS)})"
-_INSERT = [f"INSERT OR REPLACE INTO lease VALUES {','.join([_ROW] * rows)}" for rows in range(CHUNK + 1)]  # noqa: S608 - constants
-_SELECT = """SELECT key & 4294967295, state, client, mac, client_id, hostname, since, expires FROM lease
-  WHERE key BETWEEN ? AND ? AND state <> 0 ORDER BY key LIMIT 1000"""
+_ROW = f"(NULL,{','.join('?' * COLUMNS)})"
+_INSERT = [f"INSERT INTO recent VALUES {','.join([_ROW] * rows)}" for rows in range(CHUNK + 1)]  # noqa: S608 - constants
+_VALUES = "key & 4294967295, state, client, mac, client_id, hostname, since, expires"
+_SELECT = f"""SELECT {_VALUES} FROM lease
+  WHERE key BETWEEN ? AND ? AND state <> {FREE} ORDER BY key LIMIT 1000"""  # noqa: S608 - constants
+_SELECT_RECENT = f"SELECT {_VALUES} FROM recent WHERE key BETWEEN ? AND ? ORDER BY number"  # noqa: S608 - constants
 
 
 class Store:
@@ -64,7 +78,8 @@ class Store:
             raise
         self._names: dict[int, str] = dict(self._database.execute("SELECT id, name FROM vlan"))
         self._named = set(self._names)
-        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._recent = 0
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._finished: deque[tuple[Done, Exception | None]] = deque()
         self._posted = False
         self._writer: Thread | None = None
@@ -78,27 +93,37 @@ class Store:
         return number
 
     def load(self, name: str) -> Iterator[Columns]:
-        """That VLAN's rows by ascending address, read as they are asked for, without what is free."""
-        return chain.from_iterable(self._read(self.vlan_id(name) << 32))
+        """That VLAN's rows without what is free, read as they are asked for: those that were moved to the others by
+        ascending address, then the recent ones."""
+        start = self.vlan_id(name) << 32
+        recent = {row[0]: row for row in self._rows(_SELECT_RECENT, start, start)}
+        for rows in self._read(start):
+            yield from [row for row in rows if row[0] not in recent] if recent else rows
+        yield from (row for row in recent.values() if row[1] != FREE)
 
     def _read(self, start: int) -> Iterator[list[Columns]]:
-        keys = (start, start | 0xFFFFFFFF)
-        while True:
-            try:
-                rows = self._database.execute(_SELECT, keys).fetchall()
-            except sqlite3.OperationalError:
-                if self._database.text_factory is not str:
-                    raise
-                self._database.text_factory = _lenient  # a name with a flipped bit; asked for only then, for it is slow
-                continue
-            if not rows:
-                return
+        first = start
+        while rows := self._rows(_SELECT, first, start):
             yield rows
-            keys = (start + rows[-1][0] + 1, keys[1])
+            first = start + rows[-1][0] + 1
+
+    def _rows(self, query: str, first: int, start: int) -> list[Columns]:
+        """What a query finds among the keys from ``first`` on of the VLAN whose keys begin at ``start``."""
+        keys = (first, start | 0xFFFFFFFF)
+        try:
+            return self._database.execute(query, keys).fetchall()
+        except sqlite3.OperationalError:
+            if self._database.text_factory is not str:
+                raise
+            self._database.text_factory = _lenient  # a name with a flipped bit; asked for only then, for it is slow
+            return self._database.execute(query, keys).fetchall()
 
     def latest(self) -> int:
         """The latest ``since`` of all VLANs, 0 when there is none: the stamp for `dhcpd.clock.Clock`."""
-        query = "SELECT max(since) FROM lease WHERE since BETWEEN 0 AND ?"
+        return max(map(self._latest, ("lease", "recent")))
+
+    def _latest(self, table: str) -> int:
+        query = f"SELECT max(since) FROM {table} WHERE since BETWEEN 0 AND ?"  # noqa: S608 - constants
         (stamp,) = self._database.execute(query, (LATEST,)).fetchone()
         return int(stamp or 0)
 
@@ -110,11 +135,7 @@ class Store:
 
     def commit(self, batch: Batch, done: Done) -> None:
         """Have the batch written. Never blocks; how many batches may wait is the caller's to bound."""
-        self.commit_all([(batch, done)])
-
-    def commit_all(self, jobs: list[Job]) -> None:
-        """Have several batches written as one transaction."""
-        self._queue.put(jobs)
+        self._queue.put((batch, done))
 
     def close(self) -> None:
         """Write what waits, report it, and let go of the folder."""
@@ -147,18 +168,18 @@ class Store:
                 self._posted = True
                 with suppress(RuntimeError):  # the loop is closed: `close` delivers
                     post(self._deliver)
+        with suppress(sqlite3.Error):
+            fold(self._database)
 
     def _wait(self) -> tuple[list[Job], bool]:
         """All jobs that wait, at least one, and whether more may come."""
         jobs: list[Job] = []
-        more = self._queue.get()
-        while more is not None:
-            jobs += more
-            try:
-                more = self._queue.get_nowait()
-            except Empty:
-                return jobs, True
-        return jobs, False
+        while not jobs or not self._queue.empty():
+            job = self._queue.get()
+            if job is None:
+                return jobs, False
+            jobs.append(job)
+        return jobs, True
 
     def _attempt(self, rows: Batch) -> Exception | None:
         """Commit the rows, if need be to a new database after the present one turned out to be damaged."""
@@ -171,6 +192,7 @@ class Store:
                 self._database.close()
                 self._database = open_database(self._path, self.notes.append)
                 self._named.clear()
+                self._recent = 0
                 self._write(rows)
         except Exception as error:  # noqa: BLE001 - whatever it was, the loop waits for an answer
             return error
@@ -178,21 +200,19 @@ class Store:
 
     def _write(self, rows: Batch) -> None:
         unnamed = {vlan for vlan, _ in rows} - self._named
-        if not unnamed and len(rows) <= CHUNK:
+        is_due = self._recent + len(rows) >= MAX_RECENT
+        if not unnamed and not is_due and len(rows) <= CHUNK:
             self._insert(rows)
-            return
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            for vlan in unnamed:
-                self._database.execute("INSERT OR REPLACE INTO vlan VALUES (?, ?)", (vlan, self._names[vlan]))
-            for start in range(0, len(rows), CHUNK):
-                self._insert(rows[start : start + CHUNK])
-            self._database.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                self._database.execute("ROLLBACK")
-            raise
-        self._named |= unnamed
+        else:
+            with transaction(self._database):
+                for vlan in unnamed:
+                    self._database.execute("INSERT OR REPLACE INTO vlan VALUES (?, ?)", (vlan, self._names[vlan]))
+                for start in range(0, len(rows), CHUNK):
+                    self._insert(rows[start : start + CHUNK])
+                if is_due:
+                    fold(self._database)
+            self._named |= unnamed
+        self._recent = 0 if is_due else self._recent + len(rows)
 
     def _insert(self, rows: Batch) -> None:
         """One statement: the interpreter's lock changes hands once per step of a statement, not once per row."""

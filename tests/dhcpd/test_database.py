@@ -100,7 +100,18 @@ def test_any_page_zeroed(closed: Path, tmp_path: Path) -> None:
         rows, notes = read(folder)
         assert set(rows) <= set(LEASES)
         assert len(rows) >= len(LEASES) - ON_A_PAGE
-        assert_is_set_aside(folder, notes)
+        if notes or rows != LEASES:  # else it was a page that is not in use
+            assert_is_set_aside(folder, notes)
+
+
+def test_broken_definition_of_a_table(closed: Path, tmp_path: Path) -> None:
+    def change(content: bytearray) -> None:
+        content[:] = content.replace(b"CREATE TABLE lease", b"CREATE \xbeABLE lease")
+
+    folder = damaged(closed, tmp_path / "x", "leases.db", change)
+    rows, notes = read(folder)
+    assert rows == LEASES
+    assert_is_set_aside(folder, notes)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -191,7 +202,7 @@ def test_newer_version_is_set_aside_with_its_leases_kept(closed: Path, tmp_path:
     change_database(folder, "PRAGMA user_version = 99")
     rows, notes = read(folder)
     assert rows == LEASES
-    assert "version 99 instead of 1" in notes[0]
+    assert "version 99 instead of 2" in notes[0]
     assert_is_set_aside(folder, notes)
 
 

@@ -12,9 +12,10 @@ from dhcpd.decision import Note
 from dhcpd.engine import Engine
 from dhcpd.leases import Row
 from dhcpd.link import Link
-from dhcpd.server import MAX_DEFECTS_LOGGED, MAX_DRAIN, Host, Server
-from dhcpd.store import Job, Store
+from dhcpd.server import MAX_DEFECTS_LOGGED, MAX_ROUND, Host, Server
+from dhcpd.store import Store
 from dhcpd.wire import Message, Type, encode
+from tests.dhcpd import oracle
 from tests.dhcpd.script import ROUTER, START, ip, mac, packed, scope
 
 Done = Callable[[Exception | None], object]
@@ -60,10 +61,6 @@ class FakeStore:
 
     def commit(self, batch: Sequence[tuple[int, Row]], done: Done) -> None:
         self.batches.append((batch, done))
-
-    def commit_all(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            self.commit(*job)
 
 
 class Lab:
@@ -157,19 +154,19 @@ def test_all_leases_of_one_turn_are_one_commit() -> None:
     play(script)
 
 
-def test_a_turn_reads_no_more_than_its_share() -> None:
+def test_a_round_reads_no_more_than_its_share() -> None:
     async def script(lab: Lab) -> None:
         lab.link.wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
         lab.link.wire.setblocking(False)
         sent = 0
         try:
-            while sent < 2 * MAX_DRAIN:
+            while sent < 2 * MAX_ROUND:
                 lab.link.wire.send(b"short")
                 sent += 1
         except BlockingIOError:
             pass
-        lab.server._drain()
-        assert lab.engine.dropped["short"] == min(sent, MAX_DRAIN)
+        lab.host.round()
+        assert lab.engine.dropped["short"] == min(sent, MAX_ROUND)
 
     play(script)
 
@@ -183,7 +180,9 @@ def test_a_defect_costs_one_datagram_and_is_logged_a_few_times() -> None:
                 raise KeyError("defect")
             return handle(data, now)
 
+        lab.server.stop()
         lab.engine.handle = broken  # type: ignore[method-assign]
+        lab.server.start()
         for _ in range(MAX_DEFECTS_LOGGED + 1):
             lab.link.wire.send(b"poison")
             await turn()
@@ -193,6 +192,21 @@ def test_a_defect_costs_one_datagram_and_is_logged_a_few_times() -> None:
         assert lab.server.errors["defect"] == MAX_DEFECTS_LOGGED + 1
         assert lab.events == ["defect"] * MAX_DEFECTS_LOGGED
         assert lab.notes[0].fields["datagram"] == b"poison".hex()
+
+    play(script)
+
+
+def test_a_defect_costs_no_other_datagram_of_its_round() -> None:
+    async def script(lab: Lab) -> None:
+        def broken(*_: object) -> None:
+            raise KeyError("defect")
+
+        lab.engine.heard = cast(Any, broken)  # type: ignore[method-assign]
+        lab.link.neighbours.send(oracle.arp_answer("10.0.1.200", "02:00:00:00:00:09"))
+        lab.requests(1, "10.0.1.100")
+        await turn()
+        assert [len(batch) for batch, _ in lab.store.batches] == [1]
+        assert lab.events == ["defect"]
 
     play(script)
 
