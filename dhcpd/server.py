@@ -128,12 +128,12 @@ class Server:
         """`Engine.lease_container`, and back when the lease is on the disk; None also when the disk refuses."""
         address, decision = self.engine.lease_container(name, mac, hostname, wanted, self._host.now())
         if not decision.rows:
-            self._finish(decision)
+            self.finish(decision)
             return address
         done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        self._host.commit([(self._vlan_id, row) for row in decision.rows], done.set_result)
+        self._host.store.commit([(self.vlan_id, row) for row in decision.rows], done.set_result)
         error = await asyncio.shield(done)
-        self._committed([decision], error)
+        self.committed([decision], error)
         return address if error is None else None
 
     def step(self, seconds: int) -> None:
