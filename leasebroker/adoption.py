@@ -69,13 +69,16 @@ class Journal:
 
 def adopt(engine: Engine, journal: Journal, container: str, network: str, address: int) -> bool:
     """Make ``address`` the one that Docker gives the container at its next start; False when the container is not at
-    rest, or is not to be kept (``--rm``), or has the address already. Raises `EngineError` or OSError."""
+    rest, or is not to be kept (``--rm``), or has the address already, or would lose its MAC. Raises `EngineError` or
+    OSError."""
     found = engine.inspect(container)
     settings = found["NetworkSettings"]["Networks"].get(network)
     if settings is None or found["State"]["Status"] not in AT_REST or found["HostConfig"].get("AutoRemove"):
         return False
     wanted = endpoint_settings(settings, container, address)
     if (settings.get("IPAMConfig") or {}).get("IPv4Address") == wanted["IPAMConfig"]["IPv4Address"]:
+        return False
+    if (settings.get("MacAddress") or found["Config"].get("MacAddress")) and engine.forgets_macs():
         return False
     _reconnect(engine, journal, container, network, wanted)
     return True

@@ -48,6 +48,12 @@ class Engine:
     def version(self) -> str:
         return str(self._ask(lambda client: client.version()["Version"]))
 
+    def forgets_macs(self) -> bool:
+        """Whether a container that is connected while it does not run loses the MAC that it was made with, even when
+        that is asked for: since API 1.44."""
+        version: str = self._ask(lambda client: client.api_version)
+        return tuple(map(int, version.split("."))) >= (1, 44)
+
     def containers(self, **filters: str) -> list[Container]:
         """All containers, or those that the filters (``id``, ``name``) select; does not wait for those that start."""
         found = self._ask(lambda client: client.containers(all=True, filters=filters))
