@@ -210,10 +210,10 @@ class Broker:
 
     async def _visit_all(self, path: str) -> None:
         """Look into the namespaces in which something may be wrong, and now and then into all."""
-        behind = {record.container for record in self.known.records.values() if record.pinned_at is None}
+        missing = {record.container for record in self.known.records.values() if record.is_missing}
         for number, one in enumerate(self._spaces or ()):
             is_due = not one.is_visited or (number + self._looks) % ROUNDS_OF_ALL == 0
-            if is_due or not behind.isdisjoint(one.members.values()):
+            if is_due or (missing and (not one.members or not missing.isdisjoint(one.members.values()))):
                 await self._visit(one, path)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dhcpd.decision import Note
 from dhcpd.pool import dotted
-from leasebroker.containers import Container, Network, Wish, wishes
+from leasebroker.containers import STARTED, Container, Network, Wish, wishes
 
 
 class Leg(NamedTuple):
@@ -45,6 +45,11 @@ class Record:
     path: str | None = None
     """``namespace`` (before the container's first instruction), ``start`` or ``reconcile``."""
     problems: tuple[str, ...] = ()
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the container runs without its lease."""
+        return self.pinned_at is None and self.state in STARTED
 
     @property
     def title(self) -> str:

@@ -104,6 +104,7 @@ def started(machine: Machine, more: str = "") -> Machine:
 
 def test_all_rows_are_as_the_policy_says(machine: Machine) -> None:
     found = started(machine).verify()
+    assert found.differing == set()
     assert (found.code, found.why) == (0, "")
     table = {(LONG.get(one.source, one.source), LONG.get(one.target, one.target)): one for one in reachability.rows()}
     assert len(table) == 28
