@@ -72,7 +72,8 @@ class Edge:
                 self.engine.network(vlan.network, vlan.subnet, vlan.router, vlan.landing, vlan.bridge)
 
     def reset(self) -> None:
-        """Back to the beginning: the engine runs, has its networks and no container; no device is plugged in."""
+        """Back to the beginning: the engine runs, has its networks and no container; no device is plugged in, and the
+        router remembers none of them."""
         if self.engine.live_restore:
             self.engine.stop()
             self.engine.live_restore = False
@@ -83,6 +84,7 @@ class Edge:
         for device in self.truck.plan.devices:
             self.truck.unplug(device.name)
             netns.batch(["addr flush dev eth0"], self.truck.netns(device.name))
+        netns.batch(["neigh flush all"], self.truck.netns("router"))
 
 
 @contextmanager
