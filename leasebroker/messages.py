@@ -2,9 +2,10 @@
 
 The router speaks for the container: the address goes onto a link that is not the router's. Two things follow for every
 message. The broadcast flag is set, so that the answer reaches the router's leg. And ``ciaddr`` is 0, because a server
-answers a message with a ``ciaddr`` by unicast to that address whatever the flag says (RFC 2131 section 4.1), which is
-to the container. So a lease is renewed in the form of INIT-REBOOT: requested address (50), no ``ciaddr``, no server
-identifier. A server that has the lease grants it anew; the tests hold Kea, ISC dhcpd, dnsmasq and our own to that.
+answers a message with a ``ciaddr`` by unicast to that address whatever the flag says (RFC 2131 section 4.1): dnsmasq
+asks for it by ARP, and the container gets the answer. So a lease is renewed in the form of INIT-REBOOT: requested
+address (50), no ``ciaddr``, no server identifier. A server that has the lease grants it anew; the tests hold Kea, ISC
+dhcpd, dnsmasq and our own to that.
 """
 
 from __future__ import annotations

@@ -159,10 +159,10 @@ def test_a_refused_request_starts_over_but_not_at_the_speed_of_the_wire() -> Non
     assert pauses == [1, 2, 4, 8, 16, 32, 64, 64, 64]
     lan.offer("web", FIFTY)
     lan.ack("web", FIFTY)
-    lan.told.clear()
-    lan.sleep(T1)
+    lan.sleep(LEASE)
+    lan.offer("web", FIFTY)
     lan.nak("web")
-    assert lan.said[-1] == "discover", "an ACK in between ends the count"
+    assert lan.sleep(1)[0] == (1, f"discover {FIFTY}"), "an ACK in between ends the count"
 
 
 @pytest.mark.parametrize("when", [T1, T2])
@@ -199,6 +199,8 @@ def test_a_refused_address_is_given_up_while_another_is_requested() -> None:
     lan.offer("web", SIXTY)
     lan.sleep(5)
     assert (lan.told, lan.state("web")) == ([f"lost web {FIFTY}"], State.REQUESTING)
+    assert lan.said[-3:] == [f"select {SIXTY}"] * 3, "the exchange goes on"
+    assert lan.clients.deadline() == lan.now + 2
     lan.ack("web", SIXTY)
     assert lan.told[1:] == [f"bound web {SIXTY}"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from leasebroker.states import State
@@ -28,6 +30,16 @@ def test_a_lease_is_renewed_at_half_its_time() -> None:
     lan.ack("web", FIFTY)
     assert (lan.state("web"), lan.told, lan.events()) == (State.BOUND, [], ["granted", "renewed"])
     assert lan.lease("web").expires == lan.disk[ip(FIFTY)].expires == START + T1 + LEASE
+
+
+def test_leases_that_were_bound_together_are_renewed_apart() -> None:
+    lan = Lan(random=random.Random(1))
+    for number in range(50):
+        lan.bind(f"web{number}", f"10.0.1.{50 + number}")
+    first = [at for at, _ in lan.sleep(T1)][:50]
+    assert T1 * 15 / 16 <= min(first) < T1 * 0.95
+    assert T1 * 0.98 < max(first) <= T1
+    assert len(set(first)) == 50
 
 
 def test_the_server_may_say_when() -> None:

@@ -9,7 +9,8 @@ from ipaddress import IPv4Network
 import pytest
 
 from dhcpd.leases import BOUND, DECLINED, FREE, Row
-from leasebroker import records
+from leasebroker import messages, records
+from leasebroker.effects import Note
 from leasebroker.states import State
 from tests.dhcpd.script import START, ip, span
 from tests.leasebroker.script import LEASE, VLAN, Lan
@@ -192,6 +193,17 @@ def test_more_containers_than_the_cap_are_refused_with_a_word() -> None:
     assert len(lan.said) == 3
 
 
+def test_equal_hardware_addresses_are_refused_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in 2**46, but then one container would hear the answers to another."""
+    monkeypatch.setattr(messages, "station", lambda *_: messages.Station(b"\2\0\0\0\0\1", b"\0web"))
+    lan = Lan()
+    lan.clients.want("db", "db", None, lan.now)
+    assert lan.clients.want("web", "web", None, lan.now)[0] == Note(
+        "warning", "same_hardware_address", {"vlan": "vlan1", "container": "web", "mac": "02:00:00:00:00:01"}
+    )
+    assert list(lan.clients.states()) == ["db"]
+
+
 def test_the_containers_of_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_RECORDS", 3)
     lan = Lan()
@@ -216,6 +228,17 @@ def test_a_lease_of_this_run_moves_along_with_the_clock(jump: int) -> None:
     assert lan.sleep(LEASE / 2 - 100) == [(LEASE / 2 - 100, f"confirm {FIFTY}")]
     lan.ack("web", FIFTY)
     assert lan.told == []
+
+
+def test_a_clock_may_be_set_twice() -> None:
+    lan = Lan()
+    lan.bind("web", FIFTY)
+    lan.set_clock(-86400)
+    lan.bind("db", SIXTY)
+    lan.set_clock(1000)
+    ends = {name: lan.lease(name).expires for name in ("web", "db")}
+    assert ends == dict.fromkeys(("web", "db"), START - 86400 + 1000 + LEASE)
+    assert {row.expires for row in lan.disk.values()} == set(ends.values())
 
 
 def test_an_older_lease_keeps_its_time() -> None:
