@@ -465,6 +465,14 @@ class Engine:
             and remaining > (1 - self.scope.t1) * (held.expires - held.since)
         )
 
+    def mirror(self, rows: Iterable[Row]) -> None:
+        """Have in the book what another server has granted, or taken back (``Scope.is_external``)."""
+        for row in rows:
+            if row.state == BOUND:
+                self.book.grant(row, self.directory.owner_of(row))
+            elif (held := self.book.by_address.get(row.address)) is not None:
+                self.book.forget(held)
+
     # -- the operator's questions
 
     def is_anothers(self, name: str, address: int) -> bool:

@@ -106,6 +106,8 @@ class Server:
         self.link = link
         self.vlan_id = host.store.vlan_id(engine.scope.name)
         self.errors: Counter[str] = Counter()
+        self.neighbour: Callable[[int, bytes], None] = lambda _address, _mac: None
+        """Told who answers by ARP where another server serves the VLAN (``Scope.is_external``)."""
         self._host = host
         self._log = host.log
         self._is_reading = False
@@ -113,7 +115,7 @@ class Server:
     def start(self) -> None:
         """Begin to read from the link; what waits in it already is answered now."""
         self._is_reading = True
-        self._host.watch(self, self.link.udp, self.engine.handle)
+        self._host.watch(self, self.link.udp, _ignore if self.engine.scope.is_external else self.engine.handle)
         self._host.watch(self, self.link.arp, self._heard)
         self._host.round()
 
@@ -123,6 +125,18 @@ class Server:
             self._is_reading = False
             self._host.ignore(self.link.udp)
             self._host.ignore(self.link.arp)
+
+    def mirror(self, rows: Sequence[Row], then: Callable[[], None]) -> None:
+        """`Engine.mirror`, and ``then`` when it is on the disk, in the order of the calls. That comes as well when the
+        disk refuses: the book is the other server's, and ours saves a question after a restart."""
+        self.engine.mirror(rows)
+        decisions = [Decision(rows)] if rows else []
+
+        def committed(error: Exception | None) -> None:
+            self.committed(decisions, error)
+            then()
+
+        self._host.store.commit([(self.vlan_id, row) for row in rows], committed)
 
     async def lease_container(self, name: str, mac: bytes, hostname: str, wanted: int | None) -> int | None:
         """`Engine.lease_container`, and back when the lease is on the disk; None also when the disk refuses."""
@@ -161,7 +175,12 @@ class Server:
 
     def _heard(self, frame: bytes, now: float) -> Decision:
         claim = arp_sender(frame)
-        return NOTHING if claim is None else self.engine.heard(*claim, now)
+        if claim is None:
+            return NOTHING
+        if self.engine.scope.is_external:
+            self.neighbour(*claim)
+            return NOTHING
+        return self.engine.heard(*claim, now)
 
     def defect(self, data: bytes, error: Exception) -> None:
         """Count a defect of ours, and tell of the first ones."""
@@ -203,3 +222,8 @@ class Server:
         if self.errors[what] == 1:
             fields = {"vlan": self.engine.scope.name, "interface": self.link.interface, "error": str(error)}
             self._log(Note("warning", f"{what}_failed", fields))
+
+
+def _ignore(_data: bytes, _now: float) -> Decision:
+    """What clients say to another server."""
+    return NOTHING

@@ -71,5 +71,7 @@ class Scope:
     """ARP-probe free addresses ahead of need (RFC 2131 section 2.2)."""
     quarantine: int = 3600
     """Seconds for which a declined or squatted address is not given to anybody."""
+    is_external: bool = False
+    """Another server serves the VLAN: here is only the book of what it leases to our containers."""
     max_offers: int = 4096
     """Offers remembered at once; a flood of DISCOVERs evicts the oldest instead of growing the table."""

@@ -83,6 +83,10 @@ class Broker:
             one.is_visited = False
         self._is_look_due.set()
 
+    def lease_changed(self, vlan: str, identity: str) -> None:
+        """Another server has granted or taken back a container's lease."""
+        self._spawn(self._follow(vlan, identity))
+
     # -- what wakes it
 
     def _told(self, what: Event | EngineError | None) -> None:
@@ -155,6 +159,8 @@ class Broker:
         self.known.warn("engine", None)
         self._check_networks()
         await self._lease_all(self.known.containers)
+        for leg in self.known.legs:
+            self._source.keep(leg.vlan, {wish.identity for wish in self.known.wishes(leg).values()})
         self._open_spaces()
         self._looks += 1
         for one in self._spaces or ():
@@ -189,6 +195,14 @@ class Broker:
             found = [(self.known.containers[id_], wish) for id_, wish in asked if id_ in ids]
             await asyncio.gather(*(self._lease(leg, one, wish, one.endpoints[leg.network].mac) for one, wish in found))
 
+    async def _follow(self, vlan: str, identity: str) -> None:
+        records = self.known.records.values()
+        ids = {one.container for one in records if (one.leg.vlan, one.identity) == (vlan, identity)}
+        await self._lease_all(ids)
+        for one in self._spaces or ():
+            if not ids.isdisjoint(one.members.values()):
+                await self._visit(one, "reconcile")
+
     async def _lease(self, leg: Leg, one: Container, wish: Wish, mac: bytes) -> Record:
         """The container's lease on one VLAN, in its record. ``mac`` is empty while its link is not known."""
         record = self.known.record(leg, one)
@@ -198,7 +212,9 @@ class Broker:
         address = await self._source.lease(leg.vlan, wish.identity, record.mac, wish.hostname, wish.address)
         if address != record.address:
             record.address, record.pinned_at = address, None
-        record.problems = (*wish.problems, *checks.lease_problems(leg, one.name, wish, record.address))
+        record.problems = wish.problems
+        if not self._source.is_waiting(leg.vlan, wish.identity):
+            record.problems += tuple(checks.lease_problems(leg, one.name, wish, record.address))
         self.known.warn(record.title, "; ".join(record.problems) or None)
         return record
 

@@ -49,8 +49,15 @@ def _differences(leg: Leg, network: Network, *, filtered: bool) -> Iterator[str]
 
 def lease_problems(leg: Leg, container: str, wish: Wish, address: int | None) -> Iterator[str]:
     """What of a container's wish could not be fulfilled."""
-    if address is None:
+    if address is None and leg.is_external:
+        yield f"container {container} has no lease on {leg.vlan}: see that its DHCP server runs and has a free address"
+    elif address is None:
         yield f"container {container} has no lease on {leg.vlan}: enlarge its pools, or with known_only reserve one"
+    elif wish.address is not None and wish.address != address and leg.is_external:
+        yield (
+            f"container {container} asks for {dotted(wish.address)} on {leg.vlan}, whose DHCP server gave it "
+            f"{dotted(address)}: reserve the address there"
+        )
     elif wish.address is not None and wish.address != address:
         yield (
             f"container {container} asks for {dotted(wish.address)} on {leg.vlan}, which is another's, the router's or "

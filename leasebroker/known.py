@@ -23,6 +23,8 @@ class Leg(NamedTuple):
     router: int
     landing: IPv4Network | None
     mtu: int = 0
+    is_external: bool = False
+    """Whether another DHCP server serves it."""
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from leasebroker.containers import STARTED, Container, Member, Wish, gateway_cho
 from leasebroker.docker_feed import Line
 from leasebroker.known import Known, Leg, Record
 from leasebroker.netns import GoneError
-from leasebroker.plan import Link, Pin, View, plan
+from leasebroker.plan import LABEL, Address, Link, Pin, View, plan
 from leasebroker.source import Source
 from leasebroker.spaces import Spaces, Tracked
 
@@ -63,7 +63,8 @@ class Pinner:
         if operations:
             await spaces.apply(one, operations)
         for _, record in found:
-            self._note(one, record, path, is_changed=bool(operations))
+            if record.address is not None:
+                self._note(one, record, path, is_changed=bool(operations))
         one.is_settled = not operations and all(pin.is_started for pin, _ in found)
         return bool(operations or one.guessed)
 
@@ -85,8 +86,9 @@ class Pinner:
         one.guessed &= there
         found = []
         for link in view.links:
-            here = [address.address for address in view.addresses if address.ifindex == link.ifindex]
-            leg = next((leg for leg in self._known.legs if any(IPv4Address(one) in leg.subnet for one in here)), None)
+            here = [address for address in view.addresses if address.ifindex == link.ifindex]
+            addresses = [IPv4Address(one.address) for one in here]
+            leg = next((leg for leg in self._known.legs if any(one in leg.subnet for one in addresses)), None)
             if leg is None or not link.is_up:
                 continue
             container = await self._owner(one, leg, link)
@@ -160,25 +162,36 @@ class Pinner:
         if (record := self._known.records.get((id_, leg.network))) is not None:
             record.pinned_at = None
 
-    async def _pin(self, leg: Leg, container: Container, link: Link, here: Sequence[int]) -> tuple[Pin, Record] | None:
-        """What one link shall have, None when there is no lease for it. ``here`` are its addresses."""
+    async def _pin(
+        self, leg: Leg, container: Container, link: Link, here: Sequence[Address]
+    ) -> tuple[Pin, Record] | None:
+        """What one link shall have, None when there is no lease for it and was none. ``here`` are its addresses.
+
+        A link whose lease is over has what Docker gave.
+        """
         wish = self._known.wishes(leg).get(container.id)
         if wish is None:
             return None
         record = await self._lease(leg, container, wish, link.mac)
-        if record.address is None:
-            return None
         record.docker = self._known.docker_address(leg, container)
-        suspects = {*here, record.docker} - {0}
+        if record.address is None and not self._is_over(record, here):
+            return None
+        suspects = {record.docker, *(one.address for one in here)} - {0}
         gateway = gateway_choice(container, [(leg.vlan, leg.network) for leg in self._known.legs])
         return Pin(
             link.mac,
-            record.address,
+            record.address or record.docker,
             leg.subnet.prefixlen,
             leg.router if gateway == leg.network else 0,
-            leg.mtu,
+            leg.mtu or self._source.mtu(leg.vlan, record.identity),
             record.docker,
             is_alone=len(container.endpoints) == 1,
             is_started=container.state in STARTED,
             not_its=frozenset(one for one in suspects if self._source.is_anothers(leg.vlan, record.identity, one)),
         ), record
+
+    def _is_over(self, record: Record, here: Sequence[Address]) -> bool:
+        """Whether another server's lease is still on a link, and another's now."""
+        is_there = any(one.label.endswith(LABEL) and one.address != record.docker for one in here)
+        is_lost = record.leg.is_external and not self._source.is_waiting(record.leg.vlan, record.identity)
+        return bool(record.docker) and is_there and is_lost

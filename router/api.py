@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+NO_ANSWER = "see that its DHCP server runs and has a free address, and that the VLAN has a Docker network"
 NO_ADDRESS = "enlarge its pools, with known_only reserve one, or look into the log when the disk refuses"
 SLICE = 500
 """Leases written between two turns of the loop: a long list must not hold up the next OFFER."""
@@ -102,12 +103,12 @@ class Api:
             return _refusal(400, 'expected {"vlan": NAME, "container": NAME}')
         except ValueError as error:
             return _refusal(400, str(error))
-        server = self._app.servers.get(vlan) if isinstance(vlan, str) else None
-        if server is None:
+        if not isinstance(vlan, str) or vlan not in self._app.servers:
             return _refusal(404, f"no VLAN has the name {vlan}: there are {', '.join(self._app.servers)}")
-        address = await server.lease_container(name, b"", name, None)
+        address = await self._app.source.obtain(vlan, name)
         if address is None:
-            return _refusal(409, f"{vlan} has no address for {name}: {NO_ADDRESS}")
+            is_external = self._app.servers[vlan].engine.scope.is_external
+            return _refusal(409, f"{vlan} has no address for {name}: {NO_ANSWER if is_external else NO_ADDRESS}")
         return web.json_response({"address": dotted(address)})
 
     async def _metrics(self, _request: web.Request) -> web.Response:

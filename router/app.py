@@ -19,7 +19,7 @@ from dhcpd.pool import dotted
 from dhcpd.server import Host, Server
 from dhcpd.settings import Scope
 from dhcpd.store import Store
-from leasebroker.source import OwnServers
+from leasebroker.source import Source
 from router import SOCKET_NAME
 from router.config import Config, ConfigError, Vlan, load
 from router.containers import Containers
@@ -45,7 +45,8 @@ class App:
         self.started = time.time()
         self.config: Config = load(path)
         self.servers: dict[str, Server] = {}
-        self.containers = Containers(state, OwnServers(lambda: self.servers), log)
+        self.source = Source(lambda: self.servers)
+        self.containers = Containers(state, self.source, log)
         self._dropped: dict[str, Counter[str]] = {}
         self._drops_due = 0.0
         self._lost: set[str] = set()
@@ -83,7 +84,7 @@ class App:
             loop.add_signal_handler(one, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         ticker = asyncio.create_task(self._tick())
-        await self.containers.start(self.config)
+        await self.containers.start(self.config, self.host)
         served = {name: server.link.interface for name, server in self.servers.items()}
         self.log(Note("info", "ready", {"vlans": served, "seconds": round(time.time() - self.started, 3)}))
         try:
@@ -123,7 +124,7 @@ class App:
         self.config = new
         self._serve(new.vlans, links)
         self._update_forwarding()
-        self._follower = asyncio.get_running_loop().create_task(self.containers.reload(new))
+        self._follower = asyncio.get_running_loop().create_task(self.containers.reload(new, self.host))
         self.log(Note("info", "reloaded", {"file": str(self.path), "changes": changes}))
         return [], changes
 
@@ -224,12 +225,15 @@ class App:
         """Do what time brings; returns the seconds until there is more to do."""
         if seconds := self.clock.step(time.time(), monotonic()):
             self.log(Note("warning", "clock_set", {"seconds": seconds}))
-            for server in self.servers.values():
-                server.step(seconds)
+            for name, server in self.servers.items():
+                if name not in self.source.externals:
+                    server.step(seconds)
+            self.source.step(seconds)
             self.forwarding.step()
         self._report_database()
         self._report_drops(monotonic())
         deadlines = [self._visit(name, server) for name, server in list(self.servers.items())]
+        self.source.watch()
         self.forwarding.watch(self.config, self.servers, self.now())
         return min(deadlines) - self.now()
 

@@ -80,6 +80,7 @@ def _vlan_facts(vlan: Vlan) -> Facts:
         "network": vlan.network or "",
         "interface": vlan.interface or "",
         "bridge": vlan.bridge or "",
+        "dhcp": "external" if scope.is_external else "own",
         **_scope_facts(scope),
         **_boot_facts(scope.boot),
         **_option_facts({code: data for code, data in scope.options.items() if computed.get(code) != data}),

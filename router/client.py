@@ -86,14 +86,9 @@ def status_table(status: dict[str, Any]) -> list[str]:
     rows = [("VLAN", "SUBNET", "INTERFACE", "BOUND", "EXPIRED", "DECLINED", "RESERVED", "FREE", "POOL")]
     for vlan in status["vlans"]:
         leases, pool = vlan["leases"], vlan["pool"]
-        counts = (
-            leases["bound"],
-            leases["expired"],
-            leases["declined"],
-            leases["reserved"],
-            pool["free"],
-            pool["size"],
-        )
+        counts = [leases["bound"], leases["expired"], leases["declined"], leases["reserved"]]
+        is_external = vlan["dhcp"] == "external"
+        counts += ["-", "external"] if is_external else [pool["free"], pool["size"]]
         rows.append((vlan["name"], vlan["subnet"], vlan["interface"], *(str(count) for count in counts)))
     head = f"lanward {status['version']}, running since {status['since']}, configuration {status['config']}"
     docker = status["docker"]

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from dhcpd.decision import Note
 from dhcpd.pool import dotted
+from dhcpd.server import Host
 from leasebroker.source import Source
-from router.settings import Config
+from router.settings import Config, Vlan
 
 if TYPE_CHECKING:
     from leasebroker.broker import Broker
+    from leasebroker.client import ExternalVlan
     from leasebroker.known import Leg, Record
+    from leasebroker.wire import Frames
 
 FIRST_LOOK_SECONDS = 10.0
 """After so long the service is ready without having seen all containers."""
@@ -34,8 +37,9 @@ class Containers:
         self._log = log
         self._broker: Broker | None = None
         self._docker: tuple[str, str] | None = None
+        self._frames: Frames | None = None
 
-    async def start(self, config: Config) -> None:
+    async def start(self, config: Config, host: Host) -> None:
         """Begin, and return when all containers were looked at once, or the engine is not there."""
         if not any(vlan.network for vlan in config.vlans):
             return
@@ -47,24 +51,48 @@ class Containers:
         self._broker = module.Broker(
             docker.socket, Path(docker.netns), self._source, self._state, self._log, adopt=docker.adopt
         )
+        await self._serve_externals(config, host)
         self._broker.start(legs(config))
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LOOK_SECONDS):
                 await self._broker.first_look.wait()
 
-    async def reload(self, config: Config) -> None:
+    async def reload(self, config: Config, host: Host) -> None:
         """Follow a new configuration."""
         same = self._docker == (config.docker.socket, config.docker.netns)
         if self._broker is not None and same and any(vlan.network for vlan in config.vlans):
+            await self._serve_externals(config, host)
             self._broker.reload(legs(config), adopt=config.docker.adopt)
             return
         await self.close()
-        await self.start(config)
+        await self.start(config, host)
 
     async def close(self) -> None:
         if self._broker is not None:
             broker, self._broker = self._broker, None
             await broker.close()
+        for external in self._source.externals.values():
+            external.close()
+        self._source.externals.clear()
+
+    async def _serve_externals(self, config: Config, host: Host) -> None:
+        """Be the DHCP client of the containers on the VLANs that another server serves; scapy is loaded only for these.
+
+        A VLAN of which nothing has changed keeps its client.
+        """
+        wanted = [vlan for vlan in config.vlans if vlan.network and vlan.scope.is_external]
+        running = self._source.externals
+        if not wanted and not running:
+            return
+        module = await asyncio.to_thread(import_module, "leasebroker.external")
+        vlans = {vlan.scope.name: _external(vlan, module.read_site(self._state)) for vlan in wanted}
+        for name in [name for name, one in running.items() if vlans.get(name) != one.vlan]:
+            running.pop(name).close()
+        self._frames = self._frames or await module.load_frames()
+        for name, vlan in vlans.items():
+            server = self._source.server(name)
+            if name not in running and self._broker is not None and server is not None:
+                running[name] = module.External(vlan, server, host, self._frames, self._broker.lease_changed)
 
     def status(self) -> dict[str, Any] | None:
         """What ``GET /status`` shows; None when no VLAN has a Docker network."""
@@ -75,6 +103,7 @@ class Containers:
             "connected": "engine" not in known.warnings,
             "pins": dict(known.counts),
             "warnings": list(known.warnings.values()),
+            "external": {name: one.status() for name, one in self._source.externals.items()},
             "containers": self.list(),
         }
 
@@ -96,10 +125,19 @@ def legs(config: Config) -> list[Leg]:
             vlan.scope.router,
             vlan.landing,
             int.from_bytes(vlan.scope.options.get(_INTERFACE_MTU, b""), "big"),
+            vlan.scope.is_external,
         )
         for vlan in config.vlans
         if vlan.network
     ]
+
+
+def _external(vlan: Vlan, site: str) -> ExternalVlan:
+    from leasebroker.client import ExternalVlan  # noqa: PLC0415 - loaded where there is one
+
+    scope = vlan.scope
+    avoid = () if scope.landing is None else (scope.landing,)
+    return ExternalVlan(scope.name, vlan.network or "", scope.subnet, scope.router, avoid, site)
 
 
 def _shown(one: Record) -> dict[str, Any]:

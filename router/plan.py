@@ -50,11 +50,12 @@ class Plan:
     pools: list[tuple[str, Range]]
 
     @classmethod
-    def read(cls, table: Table) -> Plan:
-        """The plan of a ``[[vlan]]``, with an error for each part that is outside the subnet or meets another."""
+    def read(cls, table: Table, *, is_external: bool) -> Plan:
+        """The plan of a ``[[vlan]]``, with an error for each part that is outside the subnet or meets another. Where
+        another server serves it, the pools are that one's."""
         subnet, router = table.need("subnet", _subnet), table.need("router", address)
-        pools = table.each("pools", _pool)
-        if "pools" not in table:
+        pools = [] if is_external else table.each("pools", _pool)
+        if "pools" not in table and not is_external:
             table.error("pools", "is missing; write [] when only reservations are served")
         plan = cls(subnet, router, table.get("landing", network), pools)
         plan._check(table)

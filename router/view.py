@@ -104,6 +104,7 @@ def vlan_status(server: Server, now: float) -> JsonObject:
         "subnet": str(engine.scope.subnet),
         "router": dotted(engine.scope.router),
         "interface": server.link.interface,
+        "dhcp": "external" if engine.scope.is_external else "own",
         "pool": {"size": engine.pool.size, "free": engine.pool.size - taken},
         "leases": lease_counts(engine, now),
         "offers": engine.offers,

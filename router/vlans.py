@@ -11,11 +11,17 @@ from dhcpd.values import boolean, duration, mac, shown, span, whole
 from leasebroker.identity import container_name
 from router.nodes import interface, ports, vlan_name
 from router.plan import Plan
-from router.reservations import Offered, read_boot, read_options, read_reservation
+from router.reservations import SHORT_NAMES, Offered, read_boot, read_options, read_reservation
 from router.settings import Vlan
 from router.tables import Table
 
 _WEEK = 7 * 86400
+_SERVING = (
+    "pools", "reservation", "options", *SHORT_NAMES, "next_server", "server_name", "boot_file", "lease_time",
+    "min_lease_time", "max_lease_time", "t1", "t2", "authoritative", "match_client_id", "known_only",
+    "always_broadcast", "probe", "quarantine",
+)  # fmt: skip
+"""What only a VLAN's own server makes use of."""
 _NOWHERE = IPv4Network("0.0.0.0/32")
 """Stands for a subnet that cannot be read while the rest of its VLAN is checked."""
 
@@ -32,7 +38,8 @@ class Neighbours:
 def read_vlan(table: Table, before: Neighbours) -> Vlan | None:
     """The VLAN of a ``[[vlan]]``, which is added to ``before``; None after an error that leaves no whole value."""
     name, tag = table.need("name", vlan_name), table.need("tag", whole(1, 4094))
-    plan = Plan.read(table)
+    is_external = table.get("dhcp", _dhcp, "own") == "external"
+    plan = Plan.read(table, is_external=is_external)
     network = table.get("network", container_name)
     if network is not None and "landing" not in table:
         table.error("landing", "is missing: Docker needs a part of the subnet for itself, outside the pools")
@@ -42,13 +49,30 @@ def read_vlan(table: Table, before: Neighbours) -> Vlan | None:
             table.errors.claim(key, value, table.place, table.at(key), value)
     _check_subnet(table, plan.subnet, before)
     before.names += [name] if name else []
-    scope = _read_scope(table, name or "", plan)
+    scope = _external(table, name or "", plan) if is_external else _read_scope(table, name or "", plan)
     encrypted_only, guard = table.get("encrypted_only", boolean, False), table.get("guard", boolean, False)
+    if guard and is_external:
+        table.error("guard", "needs the leases of all nodes, which another server has (dhcp is external)")
     router_ports = tuple(one for _, one in table.each("router_ports", ports))
     table.finish()
     if plan.subnet is None or tag is None:
         return None
     return Vlan(scope, tag, network, plan.landing, leg, bridge, encrypted_only, guard, router_ports)
+
+
+def _dhcp(value: object) -> str:
+    if value not in ("own", "external"):
+        raise ValueError(f'expected "own" or "external", not {shown(value)}')
+    return str(value)
+
+
+def _external(table: Table, name: str, plan: Plan) -> Scope:
+    """A VLAN that another server serves."""
+    for key in _SERVING:
+        if key in table:
+            table.error(key, "has no effect: another server serves this VLAN (dhcp is external)")
+            table.get(key, lambda _: None)
+    return Scope(name, plan.subnet or _NOWHERE, plan.router or 0, (), plan.landing_range(), is_external=True)
 
 
 def _check_subnet(table: Table, subnet: IPv4Network | None, before: Neighbours) -> None:

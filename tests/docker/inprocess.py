@@ -14,6 +14,7 @@ from typing import TypeVar
 from dhcpd.decision import Note
 from leasebroker.broker import Broker
 from leasebroker.known import Leg, Record
+from leasebroker.source import Source
 from tests.lab.edge import Edge
 from tests.lab.inside import inside
 
@@ -21,10 +22,11 @@ T = TypeVar("T")
 FIRST = (10 << 24) + (1 << 8) + 100
 
 
-class Book:
+class Book(Source):
     """A source of leases: the next address of 10.0.1.100 and up for each new name."""
 
     def __init__(self) -> None:
+        super().__init__(dict)
         self.leases: dict[tuple[str, str], int] = {}
 
     async def lease(self, vlan: str, identity: str, mac: bytes, hostname: str, wanted: int | None) -> int | None:
