@@ -1,6 +1,6 @@
 # demo: watch it work on a virtual truck      test: lint, types and all tests      soak: the tests at full length
 # bench: the performance table                clean: remove what these have made
-.PHONY: demo test soak bench clean setup packages bench-packages engines
+.PHONY: demo test soak bench clean setup packages bench-packages servers engines
 MAKEFLAGS += --no-print-directory
 
 PYTHON := $(shell for p in /usr/bin/python3 python3; do \
@@ -12,7 +12,7 @@ demo: ENGINES := 20.10
 demo: setup engines
 	@.venv/bin/python -m tests.lab.demo
 
-test: setup engines
+test: setup engines servers
 	@.venv/bin/ruff check --quiet
 	@.venv/bin/ruff format --quiet --check
 	@.venv/bin/mypy --no-error-summary
@@ -32,6 +32,9 @@ packages:
 
 bench-packages:
 	@sh tests/lab/packages.sh bench
+
+servers:
+	@sh tests/wire/servers.sh
 
 engines:
 	@sh tests/lab/engines.sh $(ENGINES)

@@ -16,7 +16,9 @@ from dhcpd.link import LinkError
 from dhcpd.server import Host, Server
 from leasebroker.client import Clients, ExternalVlan
 from leasebroker.effects import Bound, Changed, Commit, Effect, Lease, Lost, Note
-from leasebroker.wire import Frames, Leg, Wire
+from leasebroker.wire import Frames, Leg, Wire, load_frames
+
+__all__ = ["External", "load_frames", "read_site"]
 
 OBTAIN_SECONDS = 15.0
 """For an answer to somebody who waits: a server that pings before it offers takes up to 3, and more with a retry."""
@@ -103,8 +105,10 @@ class External:
         if self._wire is not None:
             self._wire.want(identity, hostname, wanted)
         lease = self._leases.get(identity) or self._stored(identity)
-        if lease is None:
-            self._asked.setdefault(identity, self._host.now())
+        if lease is None and identity not in self._asked:
+            self._asked[identity] = self._host.now()
+            loop = asyncio.get_running_loop()
+            loop.call_later(PATIENCE_SECONDS + 0.1, self._changed, self.vlan.name, identity)
         return None if lease is None else lease.address
 
     def _stored(self, identity: str) -> Lease | None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import pytest
 
@@ -31,6 +31,18 @@ UNPACKED = REPOSITORY / ".cache" / "servers"
 """Where ``tests/wire/servers.sh`` puts the servers that are not installed."""
 
 _numbers = itertools.count(1)
+
+
+class Site(NamedTuple):
+    """Where a foreign server runs, and what it serves."""
+
+    netns: str
+    interface: str = "br0"
+    subnet: IPv4Network = SUBNET
+    router: IPv4Address = ROUTER
+    server: IPv4Address = SERVER
+    first: IPv4Address = FIRST
+    last: IPv4Address = LAST
 
 
 class Lan:
@@ -72,15 +84,15 @@ def foreign_lan() -> Iterator[Lan]:
 
 
 class ForeignServer(ABC):
-    """A DHCP server on ``br0``. Its leases outlive `stop`; what it prints goes into a file in ``home``."""
+    """A DHCP server. Its leases outlive `stop`; what it prints goes into a file in ``home``."""
 
     name: ClassVar[str]
     program: ClassVar[str]
     lease, t1 = 120, 3
     """Seconds of a lease, and until it is renewed."""
 
-    def __init__(self, lan: Lan, home: Path) -> None:
-        self.lan = lan
+    def __init__(self, site: Site, home: Path) -> None:
+        self.site = site
         self.home = home
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -99,13 +111,15 @@ class ForeignServer(ABC):
 
     def start(self, reserved: Mapping[bytes, IPv4Address] | None = None) -> None:
         """Run the server, and return when it has its port."""
-        command = [*netns.enter(self.lan.server), *self.command(reserved or {})]
+        command = [*netns.enter(self.site.netns), *self.command(reserved or {})]
         environment = {"KEA_PIDFILE_DIR": str(self.home), "KEA_LOCKFILE_DIR": str(self.home)}
-        libraries = {"LD_LIBRARY_PATH": f"{UNPACKED}/usr/lib/{os.uname().machine}-linux-gnu"}
+        if any(one.startswith(str(UNPACKED)) for one in command):
+            environment["LD_LIBRARY_PATH"] = f"{UNPACKED}/usr/lib/{os.uname().machine}-linux-gnu"
+            environment["KEA_LFC_EXECUTABLE"] = f"{UNPACKED}/usr/sbin/kea-lfc"
         with (self.home / "output").open("ab") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                env=os.environ | environment | (libraries if str(UNPACKED) in command[1] else {}),
+                env=os.environ | environment,
             )  # fmt: skip
         sockets = Path(f"/proc/{self._process.pid}/net/udp")
         wait_until(lambda: ":0043 " in sockets.read_text(), 20, f"{self.name} to listen")
@@ -131,10 +145,11 @@ class Dnsmasq(ForeignServer):
     name = program = "dnsmasq"
 
     def command(self, reserved: Mapping[bytes, IPv4Address]) -> list[str]:
+        site = self.site
         lines = [
-            "port=0", "user=root", "interface=br0", "bind-interfaces", "dhcp-authoritative", "no-ping",
-            f"dhcp-range={FIRST},{LAST},{SUBNET.netmask},{self.lease}",
-            f"dhcp-option=3,{ROUTER}", "dhcp-option=26,1400", f"dhcp-option=58,{self.t1}",
+            "port=0", "user=root", f"interface={site.interface}", "bind-interfaces", "dhcp-authoritative", "no-ping",
+            f"dhcp-range={site.first},{site.last},{site.subnet.netmask},{self.lease}",
+            f"dhcp-option=3,{site.router}", "dhcp-option=26,1400", f"dhcp-option=58,{self.t1}",
             f"dhcp-leasefile={self.home / 'leases'}", f"pid-file={self.home / 'pid'}",
             *(f"dhcp-host={mac.hex(':')},{address}" for mac, address in reserved.items()),
         ]  # fmt: skip
@@ -149,13 +164,15 @@ class Kea(ForeignServer):
     name, program = "kea", "kea-dhcp4"
 
     def command(self, reserved: Mapping[bytes, IPv4Address]) -> list[str]:
+        site = self.site
         subnet = {
-            "id": 1, "subnet": str(SUBNET), "interface": "br0", "pools": [{"pool": f"{FIRST} - {LAST}"}],
-            "option-data": [{"name": "routers", "data": str(ROUTER)}, {"name": "interface-mtu", "data": "1400"}],
+            "id": 1, "subnet": str(site.subnet), "interface": site.interface,
+            "pools": [{"pool": f"{site.first} - {site.last}"}],
+            "option-data": [{"name": "routers", "data": str(site.router)}, {"name": "interface-mtu", "data": "1400"}],
             "reservations": [{"hw-address": mac.hex(":"), "ip-address": str(ip)} for mac, ip in reserved.items()],
         }  # fmt: skip
         settings = {
-            "interfaces-config": {"interfaces": ["br0"], "dhcp-socket-type": "raw"},
+            "interfaces-config": {"interfaces": [site.interface], "dhcp-socket-type": "raw"},
             "lease-database": {"type": "memfile", "persist": True, "name": str(self.home / "leases.csv")},
             "valid-lifetime": self.lease, "renew-timer": self.t1, "rebind-timer": self.lease * 7 // 8,
             "authoritative": True, "subnet4": [subnet],
@@ -176,6 +193,7 @@ class IscDhcpd(ForeignServer):
     lease, t1 = 20, 8
 
     def command(self, reserved: Mapping[bytes, IPv4Address]) -> list[str]:
+        site = self.site
         hosts = "".join(
             f"host h{number} {{ hardware ethernet {mac.hex(':')}; fixed-address {address}; }}\n"
             for number, (mac, address) in enumerate(reserved.items())
@@ -183,13 +201,13 @@ class IscDhcpd(ForeignServer):
         text = (
             f"authoritative; ping-check false; ddns-update-style none; default-lease-time {self.lease};\n"
             f"min-lease-time 1; option dhcp-renewal-time {self.t1}; option interface-mtu 1400;\n"
-            f"subnet {SUBNET.network_address} netmask {SUBNET.netmask} {{\n"
-            f"  range {FIRST} {LAST}; option routers {ROUTER};\n}}\n{hosts}"
+            f"subnet {site.subnet.network_address} netmask {site.subnet.netmask} {{\n"
+            f"  range {site.first} {site.last}; option routers {site.router};\n}}\n{hosts}"
         )
         leases = self.home / "leases"
         leases.touch()
         files = ["-cf", self._write("conf", text), "-lf", str(leases), "-pf", str(self.home / "pid")]
-        return [str(self.path()), "-4", "-d", "--no-pid", *files, "br0"]
+        return [str(self.path()), "-4", "-d", "--no-pid", *files, site.interface]
 
     def ends(self, address: IPv4Address) -> float:
         found = re.findall(rf"lease {re.escape(str(address))} \{{.*?ends \d (.*?);", self._leases(), re.DOTALL)
@@ -205,9 +223,9 @@ class Lanward(ForeignServer):
 
     name = program = "lanward"
 
-    def __init__(self, lan: Lan, home: Path) -> None:
-        super().__init__(lan, home)
-        self.service = Service(netns.enter(lan.server), home)
+    def __init__(self, site: Site, home: Path) -> None:
+        super().__init__(site, home)
+        self.service = Service(netns.enter(site.netns), home)
 
     @classmethod
     def path(cls) -> str | None:
@@ -217,11 +235,12 @@ class Lanward(ForeignServer):
         raise NotImplementedError
 
     def start(self, reserved: Mapping[bytes, IPv4Address] | None = None) -> None:
+        site = self.site
         config = "[[vlan]]\n" + toml(
-            name="vlan1", tag=1, subnet=str(SUBNET), router=str(SERVER), interface="br0", mtu=1400, probe=False,
-            pools=[f"{FIRST}-{LAST}"], lease_time=f"{self.lease}s", t1=self.t1 / self.lease,
+            name="vlan1", tag=1, subnet=str(site.subnet), router=str(site.server), interface=site.interface, mtu=1400,
+            probe=False, pools=[f"{site.first}-{site.last}"], lease_time=f"{self.lease}s", t1=self.t1 / self.lease,
         )  # fmt: skip
-        config += "[vlan.options]\n" + toml(routers=str(ROUTER))
+        config += "[vlan.options]\n" + toml(routers=str(site.router))
         for number, (mac, address) in enumerate((reserved or {}).items()):
             config += "[[vlan.reservation]]\n" + toml(name=f"h{number}", mac=mac.hex(":"), address=str(address))
         self.service.start(config)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.wire.broker import Broker, eventually
-from tests.wire.foreign import FIRST, LAST, SERVERS, ForeignServer, Lan, foreign_lan
+from tests.wire.foreign import FIRST, LAST, SERVERS, ForeignServer, Lan, Site, foreign_lan
 
 NAMES = ("web", "db", "cache")
 RESERVED = IPv4Address("10.77.0.50")
@@ -29,7 +29,7 @@ def server(request: pytest.FixtureRequest, lan: Lan, tmp_path: Path) -> Iterator
         pytest.skip(f"{kind.program} is neither installed nor unpacked (sh tests/wire/servers.sh)")
     home = tmp_path / kind.name
     home.mkdir()
-    made = kind(lan, home)
+    made = kind(Site(lan.server), home)
     yield made
     made.stop()
 
