@@ -14,6 +14,7 @@ import pytest
 
 from dhcpd.engine import Engine
 from dhcpd.leases import BOUND, Row
+from leasebroker.source import Source
 from router import api, view
 from router.app import App
 from router.settings import Api
@@ -43,6 +44,7 @@ class FakeApp:
 
     def __init__(self, *engines: Engine) -> None:
         self.servers = {engine.scope.name: FakeServer(engine) for engine in engines}
+        self.source = Source(lambda: self.servers)  # type: ignore[arg-type,return-value]
         self.containers = FakeContainers()
         self.config = SimpleNamespace(api=None)
         self.outcome: tuple[list[str], list[str]] = ([], [])

@@ -52,6 +52,7 @@ def test_the_same_file_changes_nothing() -> None:
           "broadcast gps (udp/10110) from router to vlan1, vlan2 added"],
          ["broadcast gps (udp/10110) from router to vlan1, vlan2 removed",
           "broadcast gps (udp/10110 group 239.1.2.3) from router to vlan1, vlan2 added"]),
+        ("pools = []", 'dhcp = "external"', ["vlan2: dhcp own is now external"], ["vlan2: dhcp external is now own"]),
         ('[wan]\nnetwork = "wan"', '[wan]\nnetwork = "uplink"',
          ["wan: network wan is now uplink"], ["wan: network uplink is now wan"]),
         ("/run/docker.sock", "/docker.sock",

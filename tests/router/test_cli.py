@@ -201,7 +201,7 @@ CONTAINER = {
     "pinned": "2026-11-24T19:50:37.247+00:00", "path": "namespace", "problems": [],
 }  # fmt: skip
 VLAN = {
-    "name": "vlan1", "subnet": "10.0.1.0/24", "interface": "leg1", "pool": {"free": 98, "size": 100},
+    "name": "vlan1", "subnet": "10.0.1.0/24", "interface": "leg1", "dhcp": "own", "pool": {"free": 98, "size": 100},
     "leases": {"bound": 2, "expired": 0, "declined": 0, "reserved": 1},
 }  # fmt: skip
 

@@ -17,6 +17,15 @@ NAMES = [
 ]  # fmt: skip
 
 VLAN = [
+    ("pools = []", 'dhcp = "foreign"\npools = []', "vlan[1].dhcp: expected \"own\" or \"external\", not 'foreign'"),
+    ("pools = []", 'dhcp = "external"\npools = []',
+     "vlan[1].pools: has no effect: another server serves this VLAN (dhcp is external)"),
+    ("pools = []", 'dhcp = "external"\nknown_only = true',
+     "vlan[1].known_only: has no effect: another server serves this VLAN (dhcp is external)"),
+    ("pools = []", 'dhcp = "external"\n[[vlan.reservation]]\nname = "cam"',
+     "vlan[1].reservation: has no effect: another server serves this VLAN (dhcp is external)"),
+    ("pools = []", 'dhcp = "external"\nguard = true',
+     "vlan[1].guard: needs the leases of all nodes, which another server has (dhcp is external)"),
     ("tag = 1", "", "vlan[0].tag: is missing"),
     ("tag = 1", "tag = 0", "vlan[0].tag: expected a whole number from 1 to 4094, not 0"),
     ("tag = 2", "tag = 1", "vlan[1].tag: 1 is taken already by vlan[0]"),
