@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import singledispatch
 from ipaddress import IPv4Address
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
@@ -252,9 +253,11 @@ def _set_default(kernel: Any, route: Route, table: int) -> None:
 
 @_do.register
 def _(operation: Announce, kernel: Any) -> None:  # noqa: ARG001
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as one:
-        one.bind((socket.if_indextoname(operation.ifindex), _ARP))
-        one.send(arp_announcement(operation.mac, operation.address))
+    one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    try:
+        one.sendto(arp_announcement(operation.mac, operation.address), (socket.if_indextoname(operation.ifindex), _ARP))
+    finally:
+        Thread(target=one.close).start()  # in which the kernel waits for its other processors, 10 ms and more
 
 
 # -- the folder
