@@ -214,8 +214,8 @@ def _(operation: AddAddress, kernel: Any) -> None:
 
 @_do.register
 def _(operation: RemoveAddress, kernel: Any) -> None:
-    """While the kernel promotes the next address, the subnet has no route for a moment, and an engine that looks for the
-    gateway then fails the container's start: a route of ours stands in."""
+    """While the kernel promotes the next address, the subnet has no route for a moment, and an engine that looks for
+    the gateway then fails the container's start: a route of ours stands in."""
     one = operation.address
     subnet = IPv4Network((one.address, one.prefix), strict=False)
     stand_in = {"dst": str(subnet), "oif": one.ifindex, "scope": _LINK, "proto": _DHCP, "table": _MAIN_TABLE}

@@ -72,7 +72,7 @@ class Pinner:
         if record.pinned_at is None:
             record.pinned_at = time.time()
             record.path = path if record.state in STARTED else "namespace"
-            self._known.counts[record.path] += 1
+            self._known.counts[record.path if is_changed else "kept"] += 1
             self._known.note("info", "pinned", record, path=record.path)
         elif is_changed and one.is_settled:
             self._known.counts["drift"] += 1
