@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from leasebroker.netns import apply, look
-from leasebroker.plan import AddAddress, Address, Promote, RemoveAddress
+from leasebroker.plan import AddAddress, Address, Operation, Promote, RemoveAddress
 from tests.lab import netns
 from tests.lab.inside import inside
 
@@ -61,7 +61,7 @@ def test_the_gateway_is_never_out_of_reach_while_addresses_change_places(namespa
         try:
             for _ in range(300):
                 ahead, behind = Address(index, first, 24, "eth0"), Address(index, second, 24, "eth0:lw")
-                swap = [AddAddress(behind), Promote(index), RemoveAddress(ahead), AddAddress(ahead)]
+                swap: list[Operation] = [AddAddress(behind), Promote(index), RemoveAddress(ahead), AddAddress(ahead)]
                 apply(descriptor, swap)
                 apply(descriptor, [RemoveAddress(ahead)])
                 first, second = second, first
