@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -169,10 +169,13 @@ class Proxy:
     def close(self) -> None:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join(5)
         self._listener.close()
         self.cut()
         for thread in self._threads:
             thread.join(5)
+        for one in self._connections:
+            one.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -187,14 +190,17 @@ class Proxy:
                     self._threads[-1].start()
 
     def _pass(self, source: socket.socket, target: socket.socket, is_request: bool) -> None:
-        with suppress(OSError), closing(source), closing(target):
+        """Nothing is closed here: on what is closed a thread that waits could not be woken."""
+        with suppress(OSError):
             while data := source.recv(1 << 16):
                 if is_request and self._only_get and not data.startswith(b"GET "):
                     self.refused.append(data)
                     source.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-                    return
+                    break
                 target.sendall(data)
-            target.shutdown(socket.SHUT_RDWR)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
