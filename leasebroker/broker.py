@@ -131,7 +131,9 @@ class Broker:
 
     async def _started(self, id_: str) -> None:
         """The engine has done with the container's namespace."""
-        self.known.take(await self._asking.ask(lambda engine: engine.containers(id=id_)))
+        found = await self._asking.ask(lambda engine: engine.containers(id=id_))
+        self.known.take(found)
+        self._pinner.announce(found)
         one = next((one for one in self._spaces or () if id_ in one.members.values()), None)
         if one is not None:
             await self._visit(one, "start")

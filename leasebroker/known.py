@@ -64,8 +64,8 @@ Key = tuple[str, str]
 
 
 class Known:
-    """All of it, by what it is asked for. ``counts``: pins by their path, and what was ``drift``, ``adopted``,
-    ``healed`` and ``repaired``."""
+    """All of it, by what it is asked for. ``counts``: pins by their path, what was right when it was first seen
+    (``kept``), and what was ``drift``, ``adopted``, ``healed`` and ``repaired``."""
 
     def __init__(self, legs: Sequence[Leg], log: Callable[[Note], None]) -> None:
         self.legs = tuple(legs)

@@ -13,8 +13,9 @@ import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import singledispatch
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
@@ -41,7 +42,7 @@ _CLONE_NEWNET = 0x40000000
 _IN_CREATE, _IN_DELETE, _IN_MOVED = 0x100, 0x200, 0xC0
 _RTMGRP = 0x1 | 0x10 | 0x40
 """RTMGRP_LINK, RTMGRP_IPV4_IFADDR and RTMGRP_IPV4_ROUTE."""
-_MAIN_TABLE, _UNICAST, _DHCP = 254, 1, 16
+_MAIN_TABLE, _UNICAST, _DHCP, _LINK = 254, 1, 16, 253
 _DETOUR_TABLE = 0x6C77
 _DETOUR_RULES: tuple[dict[str, Any], ...] = (
     {"priority": 30_000, "table": _MAIN_TABLE, "FRA_SUPPRESS_PREFIXLEN": 0},
@@ -213,8 +214,17 @@ def _(operation: AddAddress, kernel: Any) -> None:
 
 @_do.register
 def _(operation: RemoveAddress, kernel: Any) -> None:
+    """While the kernel promotes the next address, the subnet has no route for a moment, and an engine that looks for
+    the gateway then fails the container's start: a route of ours stands in."""
     one = operation.address
-    kernel.addr("del", index=one.ifindex, address=dotted(one.address), prefixlen=one.prefix)
+    subnet = IPv4Network((one.address, one.prefix), strict=False)
+    stand_in = {"dst": str(subnet), "oif": one.ifindex, "scope": _LINK, "proto": _DHCP, "table": _MAIN_TABLE}
+    with suppress(NetlinkError):  # it is there, left by a router that died here
+        kernel.route("append", **stand_in)
+    try:
+        kernel.addr("del", index=one.ifindex, address=dotted(one.address), prefixlen=one.prefix)
+    finally:
+        kernel.route("del", **stand_in)
 
 
 @_do.register
@@ -252,9 +262,11 @@ def _set_default(kernel: Any, route: Route, table: int) -> None:
 
 @_do.register
 def _(operation: Announce, kernel: Any) -> None:  # noqa: ARG001
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as one:
-        one.bind((socket.if_indextoname(operation.ifindex), _ARP))
-        one.send(arp_announcement(operation.mac, operation.address))
+    one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    try:
+        one.sendto(arp_announcement(operation.mac, operation.address), (socket.if_indextoname(operation.ifindex), _ARP))
+    finally:
+        Thread(target=one.close).start()  # in which the kernel waits for its other processors, 10 ms and more
 
 
 # -- the folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Address
 
 from leasebroker.containers import STARTED, Container, Member, Wish, gateway_choice
@@ -73,7 +73,7 @@ class Pinner:
         if record.pinned_at is None:
             record.pinned_at = time.time()
             record.path = path if record.state in STARTED else "namespace"
-            self._known.counts[record.path] += 1
+            self._known.counts[record.path if is_changed else "kept"] += 1
             self._known.note("info", "pinned", record, path=record.path)
         elif is_changed and one.is_settled:
             self._known.counts["drift"] += 1
@@ -113,6 +113,13 @@ class Pinner:
             if coming or one.members or not spaces.is_there(one):
                 return
             await asyncio.sleep(EXPECT_PAUSE)
+
+    def announce(self, started: Iterable[Container]) -> None:
+        """Containers that run, as the engine shows them just now: it need not be asked again whose links these are."""
+        for one in started:
+            for leg in self._known.legs:
+                if (end := one.endpoints.get(leg.network)) is not None and end.mac:
+                    self._expected[leg.network, end.mac] = one.id
 
     async def _members(self, leg: Leg) -> Sequence[Member]:
         """Who the engine shows on a network now."""

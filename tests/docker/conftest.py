@@ -17,6 +17,20 @@ from tests.lab.service import Service
 VERSIONS = ["20.10", "28.5", *(["26.1"] if SOAK else [])]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What does not hang on the engine's version runs on the first one only, but at full length on all."""
+    others = [
+        one
+        for one in items
+        if not SOAK
+        and one.get_closest_marker("one_engine")
+        and getattr(one, "callspec", None)
+        and one.callspec.params.get("version") in VERSIONS[1:]  # type: ignore[attr-defined]
+    ]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [one for one in items if one not in others]
+
+
 @pytest.fixture(scope="package", params=VERSIONS)
 def version(request: pytest.FixtureRequest) -> str:
     """The engine's version; the test is skipped when that engine cannot be run here."""

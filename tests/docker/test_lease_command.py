@@ -10,6 +10,8 @@ from tests.lab import netns
 from tests.lab.edge import Edge
 from tests.lab.service import Service
 
+pytestmark = pytest.mark.one_engine
+
 
 def test_a_container_can_be_given_its_lease_by_docker(edge: Edge, service: Service) -> None:
     service.start(edge.config())

@@ -10,6 +10,9 @@ from tests.docker.managed import Managed
 from tests.lab.clients import Udhcpc
 from tests.lab.netns import wait_until
 
+pytestmark = pytest.mark.one_engine
+
+
 BRIDGE = "com.docker.network.bridge"
 GOOD = [
     "--subnet=10.0.1.0/24", "--gateway=10.0.1.1", "--ip-range=10.0.1.240/28",

@@ -15,6 +15,7 @@ from tests.lab.edge import Edge
 from tests.lab.netns import wait_until
 
 Count = Callable[[int, int], int]
+Figure = Callable[[str, object], None]
 TWICE = f"{SHOW}; sleep 0.1; {SHOW}"
 
 WIDE = """
@@ -30,12 +31,12 @@ network = "br0net"
 """A landing range for 50 containers that start for the first time at once."""
 
 
-def test_the_lease_is_there_at_the_first_instruction(managed: Managed, count: Count) -> None:
+def test_the_lease_is_there_at_the_first_instruction(managed: Managed, count: Count, record_property: Figure) -> None:
     rounds = count(20, 200)
     managed.start()
     managed.edge.run("first")
     managed.lease("first")
-    late = 0
+    address_late = route_late = 0
     for number in range(rounds):
         command = ("run", "--rm", "--name", f"c{number % 5}", "--network", "br0net", "lanward-test", "sh", "-c", TWICE)
         lines = managed.engine.docker(*command).splitlines()
@@ -43,18 +44,24 @@ def test_the_lease_is_there_at_the_first_instruction(managed: Managed, count: Co
         *_, address, route = [line for line in lines if "secondary" not in line]
         assert lease in address, lines
         assert f"via 10.0.1.1 dev eth0  src {lease}" in route, lines
-        late += lease not in lines[0] or not any(f"src {lease}" in line for line in lines[:3])
-    print(f"\nfirst instruction: {rounds - late} of {rounds} had their lease; paths {managed.paths()}")
-    assert late <= max(rounds // 100, 8), "where other work takes the processors some are late"
+        address_late += lease not in lines[0]
+        route_late += not any(f"src {lease}" in line for line in lines[:3])
+    shown = f"of {rounds} at the first instruction: {rounds - address_late} addresses, {rounds - route_late} routes"
+    record_property("figure", f"{shown}; all 0.1 s later; {managed.paths()}")
+    assert max(address_late, route_late) <= count(6, 2), "where other work takes the processors some are late"
 
 
-def test_a_container_whose_namespace_was_missed_is_pinned_at_its_start(edge: Edge, count: Count) -> None:
+def test_a_container_whose_namespace_was_missed_is_pinned_at_its_start(
+    edge: Edge, count: Count, record_property: Figure
+) -> None:
     """From the engine's `start` event to the lease on the link."""
-    rounds = count(15, 100)
+    rounds = count(15, 200)
     delays = sorted(Inside(edge).run(lambda state: pin_delays(edge, state, rounds)))
-    assert len(delays) > rounds // 2
-    print(f"\nstart to pinned: p50 {median(delays) * 1e3:.1f} ms, p99 {quantiles(delays, n=100)[98] * 1e3:.1f} ms")
-    assert median(delays) < 0.1
+    assert len(delays) == rounds
+    middle, slow = median(delays) * 1e3, quantiles(delays, n=100, method="inclusive")[98] * 1e3
+    record_property("figure", f"{len(delays)} from start to pinned: p50 {middle:.1f} ms, p99 {slow:.1f} ms")
+    assert middle < count(30, 15)
+    assert slow < count(250, 60)
 
 
 @pytest.fixture
@@ -68,7 +75,7 @@ def wide(managed: Managed) -> Iterator[Managed]:
     managed.engine.docker("network", "rm", "br0net")
 
 
-def test_many_start_at_once(wide: Managed, count: Count) -> None:
+def test_many_start_at_once(wide: Managed, count: Count, record_property: Figure) -> None:
     number = count(10, 50)
     names = [f"c{index}" for index in range(number)]
     with ThreadPoolExecutor(10) as pool:
@@ -79,13 +86,16 @@ def test_many_start_at_once(wide: Managed, count: Count) -> None:
     addresses = {wide.container(name)["address"] for name in names}
     assert len(addresses) == number
     assert all(wide.is_pinned(name) for name in names)
-    print(f"\n{number} containers at once: pinned {took:.2f} s after the last start; paths {wide.paths()}")
+    shown = f"{number} at once: pinned {took:.2f} s after the last start; {wide.paths()}"
     assert took < 2
     restarted = names[: number * 3 // 5]
     before = {name: wide.container(name)["address"] for name in names}
     wide.engine.docker("restart", "--time", "1", *restarted, timeout=120)
+    began = time.monotonic()
     wait_until(lambda: all(wide.is_pinned(name) for name in restarted), 10, "the restarted ones to be pinned")
+    took = time.monotonic() - began
     assert {name: wide.container(name)["address"] for name in names} == before
+    record_property("figure", f"{shown}; {len(restarted)} restarted: as before after {took:.2f} s")
 
 
 def test_a_container_that_is_made_anew_has_its_address_each_time(managed: Managed, count: Count) -> None:

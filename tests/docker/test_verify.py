@@ -15,6 +15,8 @@ from tests.lab.clients import Udhcpc
 from tests.lab.edge import Edge
 from tests.lab.service import COMMAND, REPOSITORY, Service
 
+pytestmark = pytest.mark.one_engine
+
 CONTAINER1, CONTAINER2, DEVICE1, DEVICE2 = "vlan1/container1", "vlan2/container2", "vlan1/device1", "vlan2/device2"
 ROUTER1, ROUTER2, INTERNET = "router, vlan1", "router, vlan2", "internet"
 LONG = {name.partition("/")[2]: name for name in (CONTAINER1, CONTAINER2, DEVICE1, DEVICE2)} | {
