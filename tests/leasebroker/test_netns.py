@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -378,43 +378,40 @@ def addresses_of(draw: st.DrawFn) -> Address:
     return Address(ifindex, ip(f"10.0.{ifindex - 1}.{number}"), prefix, f"eth{ifindex - 2}")
 
 
-@st.composite
-def routes_of(draw: st.DrawFn, metrics: tuple[int, ...] = (0,)) -> Route:
-    ifindex, source = draw(IFINDEXES), draw(addresses_of()).address
-    return Route(ifindex, ip(f"10.0.{ifindex - 1}.1"), source, draw(st.sampled_from(metrics)))
-
-
-OPERATIONS = st.one_of(
-    addresses_of().map(AddAddress),
-    addresses_of().map(AddAddress),
-    addresses_of().map(AddAddress),
-    addresses_of().map(RemoveAddress),
-    addresses_of().map(RemoveAddress),
-    IFINDEXES.map(Promote),
-    routes_of().map(SetDefault),
-    routes_of().map(SetDetour),
-    st.just(RemoveDetour()),
-    st.builds(SetMtu, IFINDEXES, st.sampled_from((1400, 1500, 40))),
-)
-
-
-def is_told_twice(kernel: Kernel, operation: Operation) -> bool:
-    """The model refuses to add what is there, where the kernel is told to replace it."""
-    return isinstance(operation, AddAddress) and operation.address[:3] in [each[:3] for each in kernel.view().addresses]
+def operations(there: Sequence[Address]) -> st.SearchStrategy[Operation]:
+    """What mostly has to do with the addresses that are there."""
+    present = st.sampled_from(there) if there else addresses_of()
+    sources = st.one_of(present, present, addresses_of())
+    routes = sources.map(lambda one: Route(one.ifindex, one.address & ~0xFF | 1, one.address))
+    new = addresses_of().filter(lambda one: one[:3] not in [each[:3] for each in there])
+    return st.one_of(
+        new.map(AddAddress),
+        new.map(AddAddress),
+        new.map(AddAddress),
+        present.map(RemoveAddress),
+        present.map(RemoveAddress),
+        addresses_of().map(RemoveAddress),
+        IFINDEXES.map(Promote),
+        routes.map(SetDefault),
+        routes.map(SetDetour),
+        st.just(RemoveDetour()),
+        st.builds(SetMtu, IFINDEXES, st.sampled_from((1400, 1500, 40))),
+    )
 
 
 def test_the_model_does_as_the_kernel(one: Box, descriptor: int, count: Callable[[int, int], int]) -> None:
-    @settings(max_examples=count(60, 3000), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(st.lists(OPERATIONS, min_size=1, max_size=20))
-    def check(history: list[Operation]) -> None:
+    """Where it is not told to add what is there: the model refuses that, the kernel replaces it."""
+
+    @settings(max_examples=count(60, 3000), deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.data(), st.tuples(st.booleans(), st.booleans()), st.integers(5, 25))
+    def check(data: st.DataObject, promotes: tuple[bool, bool], length: int) -> None:
         one.ip(*(line.format(at) for at in (0, 1) for line in ("addr flush dev eth{}", "link set eth{} mtu 1500")))
         apply(descriptor, [RemoveDetour()])
-        for name in ("eth0", "eth1"):
-            one.promote(name, 0)
+        for at, value in enumerate(promotes):
+            one.promote(f"eth{at}", int(value))
         kernel = Kernel(look(descriptor).links[1:])
-        for operation in history:
-            if is_told_twice(kernel, operation):
-                continue
+        for _ in range(length):
+            operation = data.draw(operations(kernel.view().addresses))
             assert do(kernel, operation) == carry_out(descriptor, operation), operation
             view = look(descriptor)
             assert view._replace(links=view.links[1:]) == kernel.view(), operation
