@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from dhcpd import opt
+from dhcpd.allocator import Allocator
 from dhcpd.decision import NOTHING, Decision, Note
-from dhcpd.identity import BY_CONTAINER, Directory, Node, host_name, reserved_key
-from dhcpd.leases import BOUND, DECLINED, Binding, Book, Columns, Row
-from dhcpd.offers import Offer, Offers
-from dhcpd.pool import RangeSet, Supply, dotted
-from dhcpd.probe import Prober
+from dhcpd.identity import Node, host_name
+from dhcpd.leases import BOUND, Binding, Columns, Row
+from dhcpd.offers import Offer
+from dhcpd.pool import dotted
 from dhcpd.replies import Profile, Send, Times, compose, lease_times, refuse
 from dhcpd.settings import INFINITE, Scope
 from dhcpd.wire import (
@@ -43,15 +43,15 @@ class Engine:
     def __init__(self, scope: Scope, rows: Iterable[Columns], now: float) -> None:
         self.scope = scope
         self.started = int(now)
-        self.directory = Directory(scope.reservations, scope.match_client_id)
-        self.book = Book()
-        self.book.load(rows, self.directory.owner_of, now)
-        self.pool = RangeSet(scope.pools)
+        self._allocator = allocator = Allocator(scope, rows, now)
+        self.directory = allocator.directory
+        self.book = allocator.book
+        self.pool = allocator.pool
         self.received: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
-        self._offers = Offers(scope.max_offers)
-        self._prober = Prober(Supply(self.pool), self._is_free, enabled=scope.probe)
+        self._offers = allocator.offers
+        self._prober = allocator.prober
         self._conflicts: dict[bytes, set[int]] = {}
         self._full_since: float | None = None
         self._profile = Profile(scope.router, scope.options, scope.boot)
@@ -107,47 +107,35 @@ class Engine:
         """RFC 2131 section 4.3.1."""
         if self.scope.known_only and node.reservation is None:
             return self._drop("unknown_client")
-        probe = False
-        address = self._rightful(node)
+        allocator, probe = self._allocator, False
+        address = allocator.rightful(node)
         if address is not None:
             binding = self.book.by_address.get(address)
             if binding is None or binding.owner != node.owner or not binding.is_live(now):
                 probe = self._prober.watch(address, now)
-                self._hold(node, address, now)
+                allocator.hold(node, address, now)
         else:
             offer = self._offers.get(node.owner)
             if offer is None:
                 wanted = int.from_bytes(message.options.get(opt.REQUESTED_ADDRESS, b""), "big")
-                address, probe = self._choose(wanted, node, now)
+                address, probe = allocator.choose(wanted, node, now)
             else:
                 address = offer.address
             if address is None:
                 return self._pool_full(now)
-            self._hold(node, address, now)
+            allocator.hold(node, address, now)
         times = self._lease_times(message.options.get(opt.LEASE_TIME))
         send = self._reply(message, node, Type.OFFER, address, times)
         return Decision((), send, None, (address,) if probe else ())
 
-    def _choose(self, wanted: int, node: Node, now: float) -> tuple[int | None, bool]:
-        """An address for a newcomer: the one it asks for when that is free, else the next free one, else the one whose
-        lease ended longest ago. With it, whether it needs a probe."""
-        if wanted and self._is_grantable(wanted, node):
-            return wanted, self._prober.watch(wanted, now)
-        address, probe = self._prober.take(now)
-        idle = self.book.idle
-        while address is None and idle:
-            oldest, _ = idle.popitem(last=False)
-            if self._is_dynamic(oldest) and self._offers.owner(oldest) is None:
-                address, probe = oldest, self._prober.watch(oldest, now)
-        return address, probe
-
     def _request(self, message: Message, node: Node, now: float) -> Decision:
         """RFC 2131 section 4.3.2, table 4: SELECTING has a server identifier, INIT-REBOOT a requested address only,
         RENEWING and REBINDING have ``ciaddr`` only."""
+        allocator = self._allocator
         server_id = message.options.get(opt.SERVER_ID)
         requested = message.options.get(opt.REQUESTED_ADDRESS)
         if server_id is not None and int.from_bytes(server_id, "big") != self.scope.router:
-            self._withdraw(node.owner)
+            allocator.withdraw(node.owner)
             return self._drop("other_server")
         address = int.from_bytes(requested, "big") if requested is not None else message.ciaddr
         if not address:
@@ -155,14 +143,14 @@ class Engine:
         if self.scope.known_only and node.reservation is None:
             return self._drop("unknown_client")
         offer = self._offers.get(node.owner)
-        right = self._rightful(node)
+        right = allocator.rightful(node)
         if server_id is not None and offer is not None and offer.address == address:
             return self._grant(message, node, address, now)
         if right is not None:
             if right == address:
                 return self._grant(message, node, address, now)
             return self._nak(message, "another address is yours", known=True)
-        if self._is_grantable(address, node) or (server_id is None and self._is_in_use_by(address, node)):
+        if allocator.is_grantable(address, node) or (server_id is None and allocator.is_in_use_by(address, node)):
             return self._grant(message, node, address, now)
         known = server_id is not None or node.owner in self.book.by_owner
         if not self._first <= address <= self._last:
@@ -203,52 +191,6 @@ class Engine:
 
     # -- decisions
 
-    def _rightful(self, node: Node) -> int | None:
-        """The address that this node has, or had, or is written down to have."""
-        reservation = node.reservation
-        if reservation is not None and reservation.address is not None:
-            held = self.book.by_address.get(reservation.address)
-            if held is None or held.state != DECLINED:
-                return reservation.address
-        binding = self.book.by_owner.get(node.owner)
-        if binding is not None and (self._is_dynamic(binding.address) or self._is_fixed(binding)):
-            return binding.address
-        return None
-
-    def _is_fixed(self, binding: Binding) -> bool:
-        """Whether it is a container's that asked for an address outside the pools."""
-        return binding.client[:1] == BY_CONTAINER and self._is_askable(binding.address)
-
-    def _is_askable(self, address: int) -> bool:
-        """Whether a container may ask for it: any of the subnet that is not the router's, Docker's or reserved."""
-        landing = self.scope.landing
-        is_taken = address == self.scope.router or (landing is not None and address in landing)
-        return self._first < address < self._last and not is_taken and address not in self.directory.by_address
-
-    def _is_dynamic(self, address: int) -> bool:
-        return address in self.pool and address not in self.directory.by_address
-
-    def _is_free(self, address: int) -> bool:
-        """In no book, on offer to nobody, reserved for nobody; ``address`` is in the pool."""
-        return (
-            address not in self.book.by_address
-            and self._offers.owner(address) is None
-            and address not in self.directory.by_address
-        )
-
-    def _is_grantable(self, address: int, node: Node) -> bool:
-        """Free, or on offer to this very node: a client may keep an address that we have no record of."""
-        if address not in self.pool:
-            return False
-        return self._is_free(address) or (
-            self._offers.owner(address) == node.owner and address not in self.directory.by_address
-        )
-
-    def _is_in_use_by(self, address: int, node: Node) -> bool:
-        """Quarantined because this very station answers for it: a client from before a loss of state."""
-        held = self.book.by_address.get(address)
-        return held is not None and held.state == DECLINED and held.mac == node.mac and self._is_dynamic(address)
-
     def _grant(self, message: Message, node: Node, address: int, now: float) -> Decision:
         """Commit the lease, then ACK (RFC 2131 section 4.3.2)."""
         options = message.options
@@ -272,10 +214,10 @@ class Engine:
             None if lease == INFINITE else second + lease,
         )
         renewed = previous is not None and previous.address == address and previous.expires > now
-        self._clear(node.owner, address)
+        self._allocator.clear(node.owner, address)
         rows = self.book.grant(row, node.owner)
-        if len(rows) > 1 and self._is_dynamic(rows[1].address):
-            self._prober.give_back(rows[1].address)
+        if len(rows) > 1:
+            self._allocator.give_back(rows[1].address)
         if row.client != node.owner and (old := self.book.by_owner.get(row.client)) is not None and old.is_live(now):
             rows.append(self.book.release(old, second))
         return Decision(rows, None, self._note("info", "renewed" if renewed else "granted", row))
@@ -317,38 +259,6 @@ class Engine:
         fields = {"vlan": self.scope.name, "address": dotted(requested), "mac": message.chaddr.hex(":"), "why": why}
         return Decision(send=send, note=Note("info", "refused", fields))
 
-    # -- offers
-
-    def _hold(self, node: Node, address: int, now: float) -> None:
-        """Keep an address for a client while its offer stands; the oldest offer makes room when the table is full."""
-        self._clear(node.owner, address)
-        if (oldest := self._offers.surplus()) is not None:
-            self._withdraw(oldest)
-        self._offers.put(node.owner, address, node.mac, now)
-        self.book.idle.pop(address, None)
-
-    def _clear(self, owner: bytes, address: int) -> None:
-        """``owner`` is about to have ``address``: end the offer of either."""
-        offers = self._offers
-        offer = offers.get(owner)
-        if offer is not None:
-            self._withdraw(owner, given=offer.address == address)
-        if (rival := offers.owner(address)) is not None:
-            self._withdraw(rival, given=True)
-
-    def _withdraw(self, owner: bytes, *, given: bool = False) -> None:
-        """End an offer; unless ``given``, its address is free again, or idle again when it is another's old one."""
-        offer = self._offers.pop(owner)
-        if offer is None or given:
-            return
-        binding = self.book.by_address.get(offer.address)
-        if binding is None:
-            if self._is_dynamic(offer.address):
-                self._prober.give_back(offer.address)
-        elif binding.state == BOUND and self._is_dynamic(offer.address):
-            self.book.idle[offer.address] = None
-            self.book.idle.move_to_end(offer.address, last=binding.owner == owner)
-
     def _pool_full(self, now: float) -> Decision:
         """Silence to the client, and one warning a minute."""
         self.dropped["pool_full"] += 1
@@ -362,7 +272,7 @@ class Engine:
     def tick(self, now: float) -> list[Decision]:
         """What time brings: offers lapse, leases and quarantines end, free addresses are probed."""
         for owner in reversed(self._offers.lapsed(now)):
-            self._withdraw(owner)
+            self._allocator.withdraw(owner)
         decisions = [self._ended(binding) for binding in self.book.expire(now)]
         if probes := self._prober.tick(now):
             decisions.append(Decision(probes=probes))
@@ -377,8 +287,7 @@ class Engine:
         if binding.state == BOUND:
             return Decision(note=self._note("info", "expired", binding.row()))
         row = self.book.forget(binding)
-        if self._is_dynamic(binding.address):
-            self._prober.give_back(binding.address)
+        self._allocator.give_back(binding.address)
         return Decision([row], None, self._note("info", "quarantine_ended", row))
 
     def heard(self, address: int, mac: bytes, now: float) -> Decision:
@@ -393,7 +302,7 @@ class Engine:
         holder = self.book.by_address.get(address)
         if holder is not None and holder.mac == mac:
             if owner is not None and owner != holder.owner:
-                self._withdraw(owner)
+                self._allocator.withdraw(owner)
                 if address in self.book.idle:
                     self.book.idle.move_to_end(address)
             return NOTHING
@@ -406,14 +315,14 @@ class Engine:
 
     def _proxy_arp(self, address: int, mac: bytes) -> Decision:
         """From now on that station is not believed."""
-        if self._is_free(address):
+        if self._allocator.is_free(address):
             self._prober.give_back(address)
         fields = {"vlan": self.scope.name, "mac": mac.hex(":"), "cure": "switch off proxy ARP on that station"}
         return Decision(note=Note("warning", "proxy_arp", fields))
 
     def _quarantine(self, address: int, mac: bytes, now: float, why: str) -> Decision:
         if (owner := self._offers.owner(address)) is not None:
-            self._withdraw(owner, given=True)
+            self._offers.pop(owner)
         second = int(now)
         rows = self.book.quarantine(address, mac, second, second + self.scope.quarantine)
         return Decision(rows, None, self._note("warning", why, rows[0]))
@@ -432,7 +341,7 @@ class Engine:
         node = self.directory.identify_container(name)._replace(mac=mac)
         if self.scope.known_only and node.reservation is None:
             return None, self._drop("unknown_client")
-        address, probe = self._place_container(node, wanted, now)
+        address, probe = self._allocator.place_container(node, wanted, now)
         if address is None:
             return None, self._pool_full(now)
         held = self.book.by_owner.get(node.owner)
@@ -441,19 +350,6 @@ class Engine:
         node = node._replace(mac=mac or (b"" if held is None else held.mac))
         decision = self._bind(node, address, b"", hostname, self._times.lease, now)
         return address, decision._replace(probes=(address,) if probe else ())
-
-    def _place_container(self, node: Node, wanted: int | None, now: float) -> tuple[int | None, bool]:
-        """The address for a container, and whether it needs a probe."""
-        rightful = self._rightful(node)
-        if node.reservation is not None and rightful == node.reservation.address is not None:
-            return rightful, False
-        if wanted is not None and wanted != rightful and self._is_askable(wanted) and self._is_nobodys(wanted, node):
-            return wanted, self._prober.watch(wanted, now)
-        return (rightful, False) if rightful is not None else self._choose(0, node, now)
-
-    def _is_nobodys(self, address: int, node: Node) -> bool:
-        """In no book and on offer to nobody but this node."""
-        return address not in self.book.by_address and self._offers.owner(address) in (None, node.owner)
 
     def _is_fresh(self, held: Binding, node: Node, now: float) -> bool:
         """Whether a container's lease needs no renewal: the same interface has it, and its T1 is not reached."""
@@ -477,30 +373,20 @@ class Engine:
 
     def is_anothers(self, name: str, address: int) -> bool:
         """Whether an address is leased to or reserved for somebody else than the container of that name."""
-        owner = self.directory.identify_container(name).owner
-        binding = self.book.by_address.get(address)
-        if address in self.directory.by_address:
-            return owner != reserved_key(address)
-        return binding is not None and binding.state == BOUND and binding.owner != owner
+        return self._allocator.is_anothers(self.directory.identify_container(name).owner, address)
 
     def address_of_container(self, name: str) -> int | None:
         """The address that the container of that name has or had."""
-        return self._rightful(self.directory.identify_container(name))
+        return self._allocator.rightful(self.directory.identify_container(name))
 
     def fits(self, binding: Binding) -> bool:
         """Whether the configuration would grant this binding's address to its holder now."""
-        if binding.state != BOUND:
-            return True
-        if binding.address in self.directory.by_address:
-            return binding.owner == reserved_key(binding.address)
-        return binding.address in self.pool or self._is_fixed(binding)
+        return self._allocator.fits(binding)
 
     def strays(self, now: float) -> list[int]:
         """The addresses of live leases that the configuration has no place for: their holders are refused at the next
         renewal and get another address."""
-        book = self.book.by_address
-        suspects = {*self.pool.without(book), *(book.keys() & self.directory.by_address.keys())}
-        return sorted(one for one in suspects if book[one].is_live(now) and not self.fits(book[one]))
+        return self._allocator.strays(now)
 
     @property
     def offers(self) -> int:
@@ -512,7 +398,7 @@ class Engine:
         self.received, self.sent, self.dropped = old.received, old.sent, old.dropped
         self.started = old.started
         for owner, offer in old.standing_offers():
-            if self._is_dynamic(offer.address) and self._offers.surplus() is None:
+            if self._allocator.is_dynamic(offer.address) and self._offers.surplus() is None:
                 self._offers.restore(owner, offer)
                 self.book.idle.pop(offer.address, None)
 

@@ -224,7 +224,8 @@ def _(operation: RemoveAddress, kernel: Any) -> None:
     try:
         kernel.addr("del", index=one.ifindex, address=dotted(one.address), prefixlen=one.prefix)
     finally:
-        kernel.route("del", **stand_in)
+        with suppress(NetlinkError):  # it went with the link's last address
+            kernel.route("del", **stand_in)
 
 
 @_do.register

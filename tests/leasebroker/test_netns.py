@@ -1,4 +1,4 @@
-"""Changes to a namespace, in a real kernel."""
+"""The gateway of a container while its addresses change places, in a real kernel."""
 
 from __future__ import annotations
 
