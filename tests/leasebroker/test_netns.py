@@ -382,7 +382,12 @@ def operations(there: Sequence[Address]) -> st.SearchStrategy[Operation]:
     """What mostly has to do with the addresses that are there."""
     present = st.sampled_from(there) if there else addresses_of()
     sources = st.one_of(present, present, addresses_of())
-    routes = sources.map(lambda one: Route(one.ifindex, one.address & ~0xFF | 1, one.address))
+    routes = st.builds(
+        lambda ifindex, source, is_named: Route(ifindex, ip(f"10.0.{ifindex - 1}.1"), source.address * is_named),
+        IFINDEXES,
+        sources,
+        st.booleans(),
+    )
     new = addresses_of().filter(lambda one: one[:3] not in [each[:3] for each in there])
     return st.one_of(
         new.map(AddAddress),
@@ -399,24 +404,45 @@ def operations(there: Sequence[Address]) -> st.SearchStrategy[Operation]:
     )
 
 
-def test_the_model_does_as_the_kernel(one: Box, descriptor: int, count: Callable[[int, int], int]) -> None:
-    """Where it is not told to add what is there: the model refuses that, the kernel replaces it."""
+class Both:
+    """The kernel's namespace and a model of it, made bare."""
 
-    @settings(max_examples=count(60, 3000), deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.data(), st.tuples(st.booleans(), st.booleans()), st.integers(5, 25))
-    def check(data: st.DataObject, promotes: tuple[bool, bool], length: int) -> None:
+    def __init__(self, one: Box, descriptor: int, promotes: Sequence[bool]) -> None:
+        self.descriptor = descriptor
         one.ip(*(line.format(at) for at in (0, 1) for line in ("addr flush dev eth{}", "link set eth{} mtu 1500")))
         apply(descriptor, [RemoveDetour()])
         for at, value in enumerate(promotes):
             one.promote(f"eth{at}", int(value))
-        kernel = Kernel(look(descriptor).links[1:])
+        self.kernel = Kernel(look(descriptor).links[1:])
+
+    def do(self, operation: Operation) -> None:
+        assert do(self.kernel, operation) == carry_out(self.descriptor, operation), operation
+        view = look(self.descriptor)
+        assert view._replace(links=view.links[1:]) == self.kernel.view(), operation
+
+
+def test_the_model_does_as_the_kernel(one: Box, descriptor: int, count: Callable[[int, int], int]) -> None:
+    """Where it is not told to add what is there: the model refuses that, the kernel replaces it."""
+
+    @settings(max_examples=count(40, 500), deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.data(), st.tuples(st.booleans(), st.booleans()), st.integers(5, 25))
+    def check(data: st.DataObject, promotes: tuple[bool, bool], length: int) -> None:
+        both = Both(one, descriptor, promotes)
         for _ in range(length):
-            operation = data.draw(operations(kernel.view().addresses))
-            assert do(kernel, operation) == carry_out(descriptor, operation), operation
-            view = look(descriptor)
-            assert view._replace(links=view.links[1:]) == kernel.view(), operation
+            both.do(data.draw(operations(both.kernel.view().addresses)))
 
     check()
+
+
+@pytest.mark.parametrize("removed", range(6))
+def test_whatever_is_removed_the_model_orders_the_rest_as_the_kernel(removed: int, one: Box, descriptor: int) -> None:
+    both = Both(one, descriptor, (True, True))
+    there = [ours(ip(f"10.0.1.{number}"), prefix, "eth0") for number in (2, 3) for prefix in (16, 24, 20)]
+    for address in there:
+        both.do(AddAddress(address))
+    both.do(RemoveAddress(there[removed]))
+    for address in there[:removed] + there[removed + 1 :]:
+        both.do(RemoveAddress(address))
 
 
 def do(kernel: Kernel, operation: Operation) -> bool:
