@@ -34,7 +34,7 @@ class Journal:
             }
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             path.rename(path.with_suffix(".bad"))
 
     def __bool__(self) -> bool:
@@ -44,16 +44,15 @@ class Journal:
         return iter([(*key, settings) for key, settings in self._entries.items()])
 
     def put(self, container: str, network: str, settings: Any) -> None:
-        """On disk when this returns. Raises OSError."""
-        self._entries[container, network] = settings
-        self._write()
+        """On disk when this returns. Raises OSError, and then it is not in the journal."""
+        self._write({**self._entries, (container, network): settings})
 
     def remove(self, container: str, network: str) -> None:
-        self._entries.pop((container, network), None)
-        self._write()
+        """Raises OSError, and then it is still in the journal."""
+        self._write({key: settings for key, settings in self._entries.items() if key != (container, network)})
 
-    def _write(self) -> None:
-        found = [{"container": id_, "network": network, "settings": settings} for id_, network, settings in self]
+    def _write(self, entries: dict[tuple[str, str], Any]) -> None:
+        found = [{"container": id_, "network": network, "settings": one} for (id_, network), one in entries.items()]
         draft = self._path.with_suffix(".new")
         with draft.open("w") as file:
             json.dump(found, file)
@@ -65,6 +64,7 @@ class Journal:
             os.fsync(folder)
         finally:
             os.close(folder)
+        self._entries = entries
 
 
 def adopt(engine: Engine, journal: Journal, container: str, network: str, address: int) -> bool:
@@ -127,10 +127,11 @@ def _connect(engine: Engine, container: str, network: str, settings: Any) -> Non
 
 
 def repair(engine: Engine, journal: Journal) -> list[str]:
-    """Connect again what was disconnected when the router died; the names of the containers. Raises `EngineError`, and
-    then goes on next time."""
+    """Connect again what was disconnected when the router died; the names of the containers. Raises `EngineError` or
+    OSError, and then goes on next time."""
     repaired: list[str] = []
-    for container, network, settings in journal:
+    entries = list(journal)
+    for container, network, settings in entries:
         try:
             found = engine.inspect(container)
             if network not in found["NetworkSettings"]["Networks"]:
@@ -138,5 +139,6 @@ def repair(engine: Engine, journal: Journal) -> list[str]:
                 repaired.append(found["Name"].lstrip("/"))
         except NotFoundError:
             pass
+    for container, network, _ in entries:
         journal.remove(container, network)
     return repaired

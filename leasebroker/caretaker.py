@@ -41,7 +41,15 @@ class Caretaker:
         """Give containers their network back that lost it when a former router died. Raises `EngineError`."""
         if not self._journal:
             return
-        for name in await self._engine.ask(partial(adoption.repair, journal=self._journal)):
+        problem, names = None, []
+        try:
+            names = await self._engine.ask(partial(adoption.repair, journal=self._journal))
+        except OSError as error:
+            problem = (
+                f"the journal of adoptions cannot be written, make room or make the state folder writable: {error}"
+            )
+        self._known.warn("adoption", problem)
+        for name in names:
             self._known.counts["repaired"] += 1
             self._known.log(Note("warning", "network_restored", {"container": name}))
 

@@ -67,10 +67,9 @@ class Spaces:
         await self._run(one, apply, one.space.descriptor, operations)
 
     async def _run(self, one: Tracked, call: Callable[..., _T], *arguments: object) -> _T:
+        if self.is_there(one) and not self._is_mounted(one):
+            self._follow(self._folder.names())
         if not self.is_there(one):
-            raise GoneError(one.space.name)
-        if not self._is_mounted(one):  # Docker 20.10 leaves the file behind for a while
-            self._forget(self._tracked.pop(one.space.name))
             raise GoneError(one.space.name)
         return await self._loop.run_in_executor(self._thread, call, *arguments)
 
@@ -79,7 +78,8 @@ class Spaces:
         self._follow(self._folder.names())
 
     def _follow(self, names: set[str]) -> None:
-        for name in self._tracked.keys() - names:
+        gone = [name for name, one in self._tracked.items() if name not in names or not self._is_mounted(one)]
+        for name in gone:
             self._forget(self._tracked.pop(name))
         for name in names - self._tracked.keys() - self._opening.keys():
             self._opening[name] = self._loop.create_task(self._open(name))
@@ -108,6 +108,7 @@ class Spaces:
             await asyncio.sleep(MOUNT_PAUSE)
 
     def _is_mounted(self, one: Tracked) -> bool:
+        """Docker 20.10 leaves the file behind for a while, and a name may have come back with another namespace."""
         try:
             return os.path.samestat((self._folder.path / one.space.name).stat(), os.fstat(one.space.descriptor))
         except OSError:

@@ -91,35 +91,32 @@ class Kernel:
         there = [(one.address, one.prefix) for one in self.addresses[wanted.ifindex]]
         return there.index(wanted[1:3]) if wanted[1:3] in there else None
 
-    def _primaries(self, ifindex: int) -> list[int]:
-        """The places of the primary addresses."""
+    def _primaries(self, ifindex: int) -> list[Address]:
         there = self.addresses[ifindex]
-        return [at for at, one in enumerate(there) if not any(are_siblings(one, other) for other in there[:at])]
+        return [one for at, one in enumerate(there) if not any(are_siblings(one, other) for other in there[:at])]
 
     def _add(self, new: Address) -> None:
         """A first of its subnet goes behind the last primary one, another to the end."""
         self._need(new.ifindex in self.links and self._find(new) is None, new)
         there = self.addresses[new.ifindex]
         is_secondary = any(are_siblings(one, new) for one in there)
-        primaries = self._primaries(new.ifindex)
-        there.insert(len(there) if is_secondary else primaries[-1] + 1 if primaries else 0, new)
+        there.insert(len(there) if is_secondary else len(self._primaries(new.ifindex)), new)
 
     def _remove(self, old: Address) -> None:
-        """A primary one takes its secondary ones with it, or the first of those takes its place among the primary ones.
+        """A primary one takes its secondary ones with it, or the first of those becomes the last primary one.
         A default route of the main table goes with its source, and all of a link with the last address of that."""
         at = self._find(old) if old.ifindex in self.links else None
         if at is None:
             raise RefusedError(old)
         there = self.addresses[old.ifindex]
         primaries = self._primaries(old.ifindex)
-        heirs = [one for one in there[at + 1 :] if are_siblings(one, old)] if at in primaries else []
-        before = list(there)
+        heirs = [one for one in there[at + 1 :] if are_siblings(one, old)] if there[at] in primaries else []
         del there[at]
         if heirs and not self.links[old.ifindex].promotes:
             there[:] = [one for one in there if one not in heirs]
-        elif heirs and heirs[0] is not there[at]:
+        elif heirs:
             there.remove(heirs[0])
-            there.insert(there.index(before[primaries[-1] if primaries[-1] > at else 0]) + 1, heirs[0])
+            there.insert(len(primaries) - 1, heirs[0])
         self._sync_routes(old.ifindex)
 
     def _sync_routes(self, ifindex: int) -> None:

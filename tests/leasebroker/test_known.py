@@ -1,0 +1,126 @@
+"""What the broker knows follows what the engine shows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dhcpd.decision import Note
+from leasebroker.containers import Container, Endpoint, Member
+from leasebroker.known import Known
+from tests.dhcpd.script import ip, mac
+from tests.leasebroker.things import LEG, LEG2, container, network
+
+
+class Heard(Known):
+    """With its log."""
+
+    def __init__(self, *legs: Any) -> None:
+        self.notes: list[Note] = []
+        super().__init__(legs or (LEG, LEG2), self.notes.append)
+
+    def show(self, *containers: Container) -> set[str]:
+        """All that the engine has now, the youngest first."""
+        return self.replace(containers, [network()])
+
+
+def test_what_is_new_or_changed_is_told() -> None:
+    known = Heard()
+    web, db = container("web"), container("db")
+    assert known.show(db, web) == {"id-db", "id-web"}
+    assert known.show(db, web) == set()
+    assert known.show(db, web._replace(state="exited")) == {"id-web"}
+    assert known.show(db, web._replace(state="exited", endpoints={"br1net": Endpoint()})) == {"id-web"}
+    assert known.show(web) == {"id-web"}
+    assert known.show() == set()
+    assert known.containers == {}
+
+
+def test_networks_are_those_that_the_engine_shows() -> None:
+    known = Heard()
+    known.show()
+    assert list(known.networks) == ["br0net"]
+    known.replace([], [])
+    assert known.networks == {}
+
+
+def test_a_record_is_made_once_and_follows_its_container() -> None:
+    known = Heard()
+    web = container("web", state="created")
+    known.show(web)
+    record = known.record(LEG, web)
+    record.address = ip("10.0.1.20")
+    known.take([web._replace(name="shop", state="running")])
+    assert (record.name, record.state, record.address) == ("shop", "running", ip("10.0.1.20"))
+    assert known.record(LEG, known.containers["id-web"]) is record
+    known.show(web._replace(name="till", state="exited"))
+    assert (record.name, record.state) == ("till", "exited")
+    assert known.record(LEG2, web) is not record
+
+
+def test_a_record_goes_with_its_container_its_connection_or_its_vlan() -> None:
+    known = Heard()
+    web, db, both = container("web"), container("db"), container("both", networks=("br0net", "br1net"))
+    known.show(web, db, both)
+    for one, leg in ((web, LEG), (db, LEG), (both, LEG), (both, LEG2)):
+        record = known.record(leg, one)
+        known.warn(record.title, "it is wrong")
+    assert len(known.warnings) == 4
+    known.show(db._replace(endpoints={}), both)
+    assert set(known.records) == {("id-both", "br0net"), ("id-both", "br1net")}
+    known.legs = (LEG2,)
+    known.show(both)
+    assert set(known.records) == {("id-both", "br1net")}
+    assert list(known.warnings) == ["container both on br1net"]
+
+
+@pytest.mark.parametrize("state", ["created", "running", "paused", "restarting", "exited", "removing", "dead"])
+def test_a_container_is_missing_its_lease_while_it_runs_without(state: str) -> None:
+    record = Heard().record(LEG, container("web", state=state))
+    assert record.is_missing is (state in ("running", "paused"))
+    assert not replace(record, pinned_at=1.0).is_missing
+
+
+def test_of_one_second_the_older_container_has_the_identity() -> None:
+    """The engine names the youngest first. Whoever had the identity keeps it when the engine turns the order."""
+    known = Heard()
+    old, new = (container(name, labels={"identity": "shop"}) for name in ("old", "new"))
+    known.show(new, old)
+    assert {id_: wish.identity for id_, wish in known.wishes(LEG).items()} == {"id-old": "shop", "id-new": "new"}
+    known.show(old, new)
+    assert known.wishes(LEG)["id-old"].identity == "shop"
+    assert known.wishes(LEG2) == {}
+
+
+def test_dockers_address_is_the_one_that_the_network_shows_now() -> None:
+    known = Heard()
+    web = container("web", networks={"br0net": Endpoint(mac(7), ip("10.0.1.241"))})
+    assert known.docker_address(LEG, web) == ip("10.0.1.241")
+    members = (Member("x", "db", mac(8), ip("10.0.1.242")), Member("y", "web", mac(7), ip("10.0.1.243")))
+    known.networks["br0net"] = network(members=members)
+    assert known.docker_address(LEG, web) == ip("10.0.1.243")
+    known.networks["br0net"] = network(members=members[:1])
+    assert known.docker_address(LEG, web) == ip("10.0.1.241")
+    assert known.docker_address(LEG, container("web")) == 0
+
+
+def test_a_warning_is_logged_once_for_as_long_as_it_stands() -> None:
+    known = Heard()
+    for text in ("it is wrong", "it is wrong", "it is worse", None, None, "it is wrong"):
+        known.warn("network br0net", text)
+    assert [note.fields["what"] for note in known.notes] == ["it is wrong", "it is worse", "it is wrong"]
+    assert {(note.level, note.event) for note in known.notes} == {("warning", "containers")}
+    assert known.warnings == {"network br0net": "it is wrong"}
+    known.warn("network br0net", None)
+    assert known.warnings == {}
+
+
+def test_a_note_names_the_vlan_the_container_and_the_address() -> None:
+    known = Heard()
+    record = known.record(LEG, container("web"))
+    record.address = ip("10.0.1.20")
+    known.note("info", "pinned", record, path="start")
+    fields = {"vlan": "vlan1", "container": "web", "address": "10.0.1.20", "path": "start"}
+    assert known.notes == [Note("info", "pinned", fields)]
