@@ -137,6 +137,13 @@ class Vlan:
     def receive(self, payload: bytes) -> Reply:
         return self.carry_out(self.engine.handle(payload, self.now))
 
+    def container(self, name: str, wanted: str = "", station: bytes = b"", hostname: str = "") -> str | None:
+        """The address of a container, as the broker asks for it."""
+        wish = ip(wanted) if wanted else None
+        address, decision = self.engine.lease_container(name, station, hostname, wish, self.now)
+        self.carry_out(decision)
+        return None if address is None else dotted(address)
+
     def answers(self, address: str, station: bytes) -> None:
         """A station answers by ARP for an address."""
         self.carry_out(self.engine.heard(ip(address), station, self.now))

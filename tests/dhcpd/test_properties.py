@@ -12,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dhcpd import opt
 from dhcpd.engine import Engine
+from dhcpd.identity import container_key
+from dhcpd.pool import dotted
 from dhcpd.settings import Reservation
 from dhcpd.wire import HEADER_SIZE, MINIMUM_SIZE, Message, WireError, decode, encode
 from tests.dhcpd.script import Client, Reply, Vlan, ip, mac
@@ -66,6 +68,7 @@ def test_the_engine_takes_any_message(message: Message, op: int, kind: int) -> N
 
 FIRST, LAST = ip("10.0.1.100"), ip("10.0.1.105")
 CLIENTS = 5
+CONTAINERS = ("web", "db")
 NUMBERS = st.integers(0, CLIENTS - 1)
 ADDRESSES = st.integers(FIRST - 1, LAST + 1).map(lambda value: f"10.0.1.{value & 255}")
 SPANS = st.tuples(st.integers(FIRST, LAST), st.integers(FIRST, LAST)).map(
@@ -77,10 +80,12 @@ SPANS = st.tuples(st.integers(FIRST, LAST), st.integers(FIRST, LAST)).map(
 def plans(draw: st.DrawFn) -> dict[str, Any]:
     """A configuration of the VLAN: pools, reservations without a common address, and switches."""
     addresses = draw(st.lists(st.integers(FIRST, LAST + 1), unique=True, max_size=3))
-    owners = draw(st.permutations(range(CLIENTS)))
+    owners = draw(st.permutations([*range(CLIENTS), *CONTAINERS]))
     reservations = tuple(
-        Reservation(f"r{number}", macs=(mac(number),), address=address)
-        for number, address in zip(owners, addresses, strict=False)
+        Reservation(f"r{owner}", container=owner, address=address)
+        if isinstance(owner, str)
+        else Reservation(f"r{owner}", macs=(mac(owner),), address=address)
+        for owner, address in zip(owners, addresses, strict=False)
     )
     return {
         "pools": draw(st.lists(SPANS, min_size=1, max_size=2)),
@@ -93,8 +98,8 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
 
 
 class History(RuleBasedStateMachine):
-    """Several clients, one VLAN, and what the clients believe: ``beliefs`` are the leases that they were promised
-    since the last reload, each until its end."""
+    """Several clients and containers, one VLAN, and what they believe: ``beliefs`` and ``pinned`` are the leases that
+    they were promised since the last reload, each until its end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,6 +107,7 @@ class History(RuleBasedStateMachine):
         ids = (None, b"\0one", None, b"\0three", None)
         self.clients = [self.vlan.client(number, client_id=ids[number]) for number in range(CLIENTS)]
         self.beliefs: dict[int, tuple[str, float]] = {}
+        self.pinned: dict[str, tuple[str, float]] = {}
         self.offers: dict[int, Reply] = {}
 
     def hear(self, number: int, reply: Reply) -> None:
@@ -119,6 +125,9 @@ class History(RuleBasedStateMachine):
         reserved = {one.address: one.macs for one in self.vlan.scope.reservations}
         if address in reserved:
             return mac(number) in reserved[address]
+        return self.is_in_a_pool(address)
+
+    def is_in_a_pool(self, address: int) -> bool:
         return any(address in pool for pool in self.vlan.scope.pools)
 
     @rule(number=NUMBERS, wish=st.none() | ADDRESSES.map(ip))
@@ -151,6 +160,33 @@ class History(RuleBasedStateMachine):
         wish = (130).to_bytes(4, "big") if shorter else None
         self.hear(number, self.clients[number].renew(self.beliefs[number][0], o51=wish))
 
+    @rule(
+        name=st.sampled_from(CONTAINERS), wish=st.none() | ADDRESSES, station=st.sampled_from((b"", mac(20), mac(21)))
+    )
+    def lease(self, name: str, wish: str | None, station: bytes) -> None:
+        """A container gets what is reserved for it, else what it asks for, else what it had, and the same once more."""
+        engine = self.vlan.engine
+        reserved = next((one.address for one in self.vlan.scope.reservations if one.container == name), None)
+        known = engine.address_of_container(name)
+        address = self.vlan.container(name, wish or "", station)
+        if address is None:
+            assert known is None or self.vlan.scope.known_only
+            assert name not in self.pinned
+            return
+        if reserved is not None and self.vlan.state(dotted(reserved)) != "declined":
+            assert ip(address) == reserved
+        else:
+            assert known is None or address in (dotted(known), wish)
+            assert ip(address) not in engine.directory.by_address
+            assert address == wish or self.is_in_a_pool(ip(address)) or ip(address) == known
+        assert self.vlan.container(name, wish or "") == self.vlan.container(name) == address
+        assert engine.address_of_container(name) == ip(address)
+        assert not engine.is_anothers(name, ip(address))
+        held = self.vlan.disk[ip(address)]
+        assert held.client == container_key(name)
+        assert (held.expires or 0) > self.vlan.now
+        self.pinned[name] = (address, held.expires or 0)
+
     @rule(number=NUMBERS, address=ADDRESSES, end=st.sampled_from(("release", "decline")))
     def end_something(self, number: int, address: str, end: str) -> None:
         getattr(self.clients[number], end)(address)
@@ -171,6 +207,7 @@ class History(RuleBasedStateMachine):
         self.vlan.answers(address, mac(0xBAD))
         if self.vlan.state(address) == "declined":
             self.beliefs = {number: one for number, one in self.beliefs.items() if one[0] != address}
+            self.pinned = {name: one for name, one in self.pinned.items() if one[0] != address}
 
     @rule(plan=plans())
     def reload(self, plan: dict[str, Any]) -> None:
@@ -179,6 +216,7 @@ class History(RuleBasedStateMachine):
         self.vlan.reload(**plan)
         assert {row.address for row in self.vlan.engine.rows()} == {row.address for row in rows}
         self.beliefs.clear()
+        self.pinned.clear()
         self.offers.clear()
 
     @rule()
@@ -187,8 +225,9 @@ class History(RuleBasedStateMachine):
 
     @invariant()
     def no_address_has_two_holders(self) -> None:
-        live = [address for address, until in self.beliefs.values() if until > self.vlan.now]
-        assert len(live) == len(set(live)), self.beliefs
+        promised = [*self.beliefs.values(), *self.pinned.values()]
+        live = [address for address, until in promised if until > self.vlan.now]
+        assert len(live) == len(set(live)), (self.beliefs, self.pinned)
 
     @invariant()
     def every_promise_is_in_the_book(self) -> None:
@@ -196,6 +235,11 @@ class History(RuleBasedStateMachine):
             if until > self.vlan.now:
                 held = self.vlan.engine.book.by_address[ip(address)]
                 assert held.mac == mac(number)
+                assert held.expires >= until
+        for name, (address, until) in self.pinned.items():
+            if until > self.vlan.now:
+                held = self.vlan.engine.book.by_address[ip(address)]
+                assert held.client == container_key(name)
                 assert held.expires >= until
 
     @invariant()
