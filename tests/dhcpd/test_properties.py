@@ -171,7 +171,7 @@ class History(RuleBasedStateMachine):
         address = self.vlan.container(name, wish or "", station)
         if address is None:
             assert known is None or self.vlan.scope.known_only
-            assert name not in self.pinned
+            assert self.pinned.pop(name, ("", 0))[1] <= self.vlan.now
             return
         if reserved is not None and self.vlan.state(dotted(reserved)) != "declined":
             assert ip(address) == reserved
