@@ -133,12 +133,13 @@ class Broker:
         """The engine has done with the container's namespace."""
         found = await self._asking.ask(lambda engine: engine.containers(id=id_))
         self.known.take(found)
-        self._pinner.announce(found)
         one = next((one for one in self._spaces or () if id_ in one.members.values()), None)
         if one is not None:
             await self._visit(one, "start")
         else:
+            self._pinner.announce(found)
             await self._visit_all("start")
+        self._pinner.forget(id_)
 
     # -- a look at everything
 

@@ -121,6 +121,10 @@ class Pinner:
                 if (end := one.endpoints.get(leg.network)) is not None and end.mac:
                     self._expected[leg.network, end.mac] = one.id
 
+    def forget(self, id_: str) -> None:
+        """Nothing more is to come of a container: on some engines the next one has the same MAC."""
+        self._expected = {key: one for key, one in self._expected.items() if one != id_}
+
     async def _members(self, leg: Leg) -> Sequence[Member]:
         """Who the engine shows on a network now."""
         network = await self._engine.ask(lambda engine: engine.network(leg.network))
