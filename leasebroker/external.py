@@ -16,6 +16,7 @@ from dhcpd.link import LinkError
 from dhcpd.server import Host, Server
 from leasebroker.client import Clients, ExternalVlan
 from leasebroker.effects import Bound, Changed, Commit, Effect, Lease, Lost, Note
+from leasebroker.granted import Granted
 from leasebroker.wire import Frames, Leg, Wire, load_frames
 
 __all__ = ["External", "load_frames", "read_site"]
@@ -23,10 +24,6 @@ __all__ = ["External", "load_frames", "read_site"]
 OBTAIN_SECONDS = 15.0
 """For an answer to somebody who waits: a server that pings before it offers takes up to 3, and more with a retry."""
 OBTAIN_PAUSE = 0.5
-PATIENCE_SECONDS = 10.0
-"""After so long without a lease something is wrong."""
-CONFLICT_SECONDS = 3.0
-"""After a new address was asked for by ARP, an answer of anybody but its container is a conflict for so long."""
 
 
 def read_site(state: Path) -> str:
@@ -58,12 +55,7 @@ class External:
         self._frames = frames
         self._changed = changed
         self._clients = Clients(vlan, server.engine.rows(), host.now(), SystemRandom())
-        self._leases: dict[str, Lease] = {}
-        self._macs: dict[str, bytes] = {}
-        self._asked: dict[str, float] = {}
-        """Since when those without a lease wait."""
-        self._suspects: dict[int, tuple[str, float]] = {}
-        """New addresses -> whose they are, and until when an answer for them is a conflict."""
+        self._granted = Granted()
         self._news = asyncio.Event()
         self._wire: Wire | None = None
         self.watch(server)
@@ -72,6 +64,8 @@ class External:
         """Use the VLAN's server as it is now, with its interface; to be called every second and after a reload."""
         self._server = server
         server.neighbour = self._heard
+        for identity in self._granted.overdue(self._host.now()):
+            self._changed(self.vlan.name, identity)
         interface = server.link.interface
         if self._wire is not None and self._wire.leg.interface == interface and self._wire.leg.is_there():
             return
@@ -92,8 +86,7 @@ class External:
 
     def step(self, seconds: int) -> None:
         """The clock was set by so much."""
-        self._asked.clear()
-        self._suspects.clear()
+        self._granted.step(seconds)
         self._deliver(self._clients.step(seconds, self._host.now()))
 
     # -- the broker's side
@@ -101,15 +94,14 @@ class External:
     def lease(self, identity: str, mac: bytes, hostname: str, wanted: int | None) -> int | None:
         """See `leasebroker.source.Source.lease`."""
         if mac:
-            self._macs[identity] = mac
+            self._granted.see(identity, mac)
         if self._wire is not None:
             self._wire.want(identity, hostname, wanted)
-        lease = self._leases.get(identity) or self._stored(identity)
-        if lease is None and identity not in self._asked:
-            self._asked[identity] = self._host.now()
-            loop = asyncio.get_running_loop()
-            loop.call_later(PATIENCE_SECONDS + 0.1, self._changed, self.vlan.name, identity)
-        return None if lease is None else lease.address
+        lease = self._granted.lease(identity) or self._stored(identity)
+        if lease is not None:
+            return lease.address
+        self._granted.wait(identity, self._host.now())
+        return None
 
     def _stored(self, identity: str) -> Lease | None:
         """A lease from before the start, which is on the disk."""
@@ -118,8 +110,7 @@ class External:
 
     def is_waiting(self, identity: str) -> bool:
         """Whether a container asks for a lease since a short while."""
-        asked = self._asked.get(identity)
-        return asked is not None and self._host.now() < asked + PATIENCE_SECONDS
+        return self._granted.is_waiting(identity, self._host.now())
 
     async def obtain(self, identity: str) -> int | None:
         """The address of a container that nobody else may want yet, None after `OBTAIN_SECONDS` without an answer."""
@@ -140,12 +131,11 @@ class External:
         """Forget all containers but these: they are gone, and may come back."""
         for identity in self._clients.states().keys() - set(identities):
             self._clients.forget(identity)
-            for table in (self._leases, self._macs, self._asked):
-                table.pop(identity, None)
+        self._granted.keep(identities)
 
     def mtu(self, identity: str) -> int:
         """Option 26 of a container's lease, 0 for none."""
-        lease = self._leases.get(identity)
+        lease = self._granted.lease(identity)
         return 0 if lease is None else lease.mtu or 0
 
     def status(self) -> dict[str, Any]:
@@ -169,32 +159,16 @@ class External:
         for effect in effects:
             if isinstance(effect, Note):
                 self._host.log(effect)
-            elif isinstance(effect, Bound | Changed):
-                self._leases[effect.name] = effect.lease
-                self._asked.pop(effect.name, None)
-                self._suspect(effect)
-                self._changed(self.vlan.name, effect.name)
-            elif isinstance(effect, Lost):
-                self._leases.pop(effect.name, None)
-                self._asked[effect.name] = 0
+            elif isinstance(effect, Bound | Changed | Lost):
+                self._ask(self._granted.tell(effect, self._host.now()))
                 self._changed(self.vlan.name, effect.name)
 
-    def _suspect(self, effect: Bound | Changed) -> None:
-        """Ask whether somebody has a new address already (RFC 2131 section 4.4.1)."""
-        lease = effect.lease
-        if not lease.server or (isinstance(effect, Changed) and effect.previous.address == lease.address):
-            return
-        now = self._host.now()
-        self._suspects = {address: one for address, one in self._suspects.items() if one[1] > now}
-        self._suspects[lease.address] = (effect.name, now + CONFLICT_SECONDS)
-        try:
-            self._server.link.ask(lease.address)
-        except OSError:
-            del self._suspects[lease.address]  # an interface that is going away
+    def _ask(self, address: int | None) -> None:
+        if address is not None:
+            with suppress(OSError):  # an interface that is going away
+                self._server.link.ask(address)
 
     def _heard(self, address: int, mac: bytes) -> None:
-        """Somebody answers for an address."""
-        name, until = self._suspects.get(address, ("", 0.0))
-        if self._host.now() < until and mac != self._macs.get(name) and self._wire is not None:
-            del self._suspects[address]
+        name = self._granted.heard(address, mac, self._host.now())
+        if name is not None and self._wire is not None:
             self._wire.decline(name)
