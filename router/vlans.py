@@ -66,12 +66,14 @@ def _dhcp(value: object) -> str:
     return str(value)
 
 
+def _without_effect(_value: object) -> None:
+    raise ValueError("has no effect: another server serves this VLAN (dhcp is external)")
+
+
 def _external(table: Table, name: str, plan: Plan) -> Scope:
     """A VLAN that another server serves."""
     for key in _SERVING:
-        if key in table:
-            table.error(key, "has no effect: another server serves this VLAN (dhcp is external)")
-            table.get(key, lambda _: None)
+        table.get(key, _without_effect)
     return Scope(name, plan.subnet or _NOWHERE, plan.router or 0, (), plan.landing_range(), is_external=True)
 
 
