@@ -92,7 +92,7 @@ def lock_folder(folder: Path) -> IO[str]:
     try:
         if not folder.is_dir():
             folder.mkdir(parents=True)
-            _sync(folder.parent)
+            sync(folder.parent)
         lock = (folder / "leases.lock").open("a+")
     except OSError as error:
         raise StoreError(f"{folder}: {error.strerror}; name a state folder that can be written") from error
@@ -174,7 +174,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = execute("PRAGMA user_version").fetchone()
     if not version and execute("SELECT * FROM sqlite_schema").fetchone() is None:
         connection.executescript(_CREATE)
-        _sync(path.parent)
+        sync(path.parent)
         return
     if version != SCHEMA:
         raise sqlite3.DatabaseError(f"version {version} instead of {SCHEMA}")
@@ -222,9 +222,9 @@ def _salvage(path: Path) -> None:
         for record in records(path):
             _keep(database, record)
         database.execute("COMMIT")
-    _sync(draft)
+    sync(draft)
     draft.rename(_salvaged(path))
-    _sync(path.parent)
+    sync(path.parent)
     _adopt(path)
 
 
@@ -254,7 +254,7 @@ def _adopt(path: Path) -> None:
         with suppress(FileNotFoundError):
             name.rename(aside / name.name)
     _salvaged(path).rename(path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _new_folder(path: Path) -> Path:
@@ -268,8 +268,8 @@ def _new_folder(path: Path) -> Path:
     return folder
 
 
-def _sync(path: Path) -> None:
-    """Have a file's content, or a folder's list of names, on the disk."""
+def sync(path: Path) -> None:
+    """Have a file's content, or a folder's list of names, on the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

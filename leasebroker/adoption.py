@@ -8,7 +8,6 @@ without its network when the router dies in between. Everything here blocks.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from leasebroker.containers import AT_REST
 from leasebroker.docker_feed import Engine, EngineError, NotFoundError
+from leasebroker.files import replace
 
 RESTARTING = frozenset({"always", "unless-stopped", "on-failure"})
 """The restart policies by which a container whose start failed should be running."""
@@ -53,17 +53,7 @@ class Journal:
 
     def _write(self, entries: dict[tuple[str, str], Any]) -> None:
         found = [{"container": id_, "network": network, "settings": one} for (id_, network), one in entries.items()]
-        draft = self._path.with_suffix(".new")
-        with draft.open("w") as file:
-            json.dump(found, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace(self._path, json.dumps(found))
         self._entries = entries
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
@@ -17,27 +15,11 @@ from dhcpd.server import Host, Server
 from leasebroker.client import Clients, ExternalVlan
 from leasebroker.effects import Bound, Changed, Commit, Effect, Lease, Lost, Note
 from leasebroker.granted import Granted
-from leasebroker.wire import Frames, Leg, Wire, load_frames
-
-__all__ = ["External", "load_frames", "read_site"]
+from leasebroker.wire import Frames, Leg, Wire
 
 OBTAIN_SECONDS = 15.0
 """For an answer to somebody who waits: a server that pings before it offers takes up to 3, and more with a retry."""
 OBTAIN_PAUSE = 0.5
-
-
-def read_site(state: Path) -> str:
-    """What tells this machine from others with the same names on a VLAN: made once, kept in the state folder. Raises
-    `OSError`."""
-    file = state / "site"
-    try:
-        if site := "".join(one for one in file.read_text(errors="replace")[:32] if one in "0123456789abcdef"):
-            return site
-    except FileNotFoundError:
-        pass
-    site = secrets.token_hex(4)
-    file.write_text(site + "\n")
-    return site
 
 
 class External:

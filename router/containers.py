@@ -84,15 +84,19 @@ class Containers:
         running = self._source.externals
         if not wanted and not running:
             return
-        module = await asyncio.to_thread(import_module, "leasebroker.external")
-        vlans = {vlan.scope.name: _external(vlan, module.read_site(self._state)) for vlan in wanted}
+        await asyncio.to_thread(import_module, "leasebroker.external")
+        from leasebroker.external import External  # noqa: PLC0415 - loaded where there is one
+        from leasebroker.files import read_site  # noqa: PLC0415
+        from leasebroker.wire import load_frames  # noqa: PLC0415
+
+        vlans = {vlan.scope.name: _external(vlan, read_site(self._state)) for vlan in wanted}
         for name in [name for name, one in running.items() if vlans.get(name) != one.vlan]:
             running.pop(name).close()
-        self._frames = self._frames or await module.load_frames()
+        self._frames = self._frames or await load_frames()
         for name, vlan in vlans.items():
             server = self._source.server(name)
             if name not in running and self._broker is not None and server is not None:
-                running[name] = module.External(vlan, server, host, self._frames, self._broker.lease_changed)
+                running[name] = External(vlan, server, host, self._frames, self._broker.lease_changed)
 
     def status(self) -> dict[str, Any] | None:
         """What ``GET /status`` shows; None when no VLAN has a Docker network."""

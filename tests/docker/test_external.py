@@ -12,7 +12,7 @@ import pytest
 from dhcpd.leases import Row
 from dhcpd.store import Store
 from leasebroker import messages
-from leasebroker.external import read_site
+from leasebroker.files import read_site
 from tests.docker.managed import Managed
 from tests.lab import netns
 from tests.lab.netns import wait_until
