@@ -84,7 +84,8 @@ class Clients:
         once, and confirmed within seconds.
         """
         if (client := self._clients.get(name)) is not None:
-            client.hostname, client.wish = hostname, wish
+            client.hostname = hostname
+            client.wish = None if wish == client.declined else wish
             return []
         if len(self._clients) >= self._limit:
             return self._warn("too_many_containers", now, container=name, limit=self._limit)

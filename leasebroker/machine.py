@@ -67,6 +67,8 @@ class Client:
         self.station = station
         self.hostname = hostname
         self.wish = wish
+        self.declined: int | None = None
+        """The address that another station was found to have."""
         self.state = State.SELECTING
         self.lease: Lease | None = None
         self.xid: int | None = None
@@ -133,6 +135,7 @@ class Client:
             return []
         self._move(Event.DECLINE)
         self.lease = None
+        self.declined = lease.address
         self.wish = None if self.wish == lease.address else self.wish
         message = messages.decline(self.station, self._new_xid(), lease.address, lease.server)
         effects: list[Effect] = [Send(message, self.station.mac)] if lease.server else []

@@ -196,3 +196,18 @@ def test_a_declined_wish_is_not_wished_again() -> None:
     lan.decline("web")
     lan.sleep(10)
     assert lan.said[-1] == "discover"
+
+
+def test_a_declined_wish_that_is_told_again_is_not_wished_again() -> None:
+    """Whoever wants the lease says so at every look; a server that forgets a DECLINE would offer it for ever."""
+    lan = Lan()
+    lan.want("web", wish=FIFTY)
+    lan.offer("web", FIFTY)
+    lan.ack("web", FIFTY)
+    lan.decline("web")
+    lan.want("web", wish=FIFTY)
+    lan.sleep(10)
+    assert lan.said[-1] == "discover"
+    lan.want("web", wish=SIXTY)
+    lan.sleep(10)
+    assert lan.said[-1] == f"discover {SIXTY}"
