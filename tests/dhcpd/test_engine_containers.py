@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dhcpd.identity import container_key
-from dhcpd.leases import BOUND, Row
+from dhcpd.leases import BOUND, FREE, Row
 from dhcpd.settings import INFINITE, Reservation
 from tests.dhcpd.script import START, Vlan, ip, mac, span
 
@@ -336,3 +336,21 @@ def test_which_address_a_container_will_have() -> None:
     one.sleep(5000)
     assert known("db") == "10.0.1.50"
     assert one.events() == ["granted", "expired"]
+
+
+# -- where another server serves the VLAN
+
+
+def test_what_another_server_has_granted_is_in_the_book_until_it_takes_it_back() -> None:
+    one = vlan(pools=(), is_external=True)
+    row = Row(ip("10.0.1.50"), BOUND, container_key("web"), mac(7), b"\0web", "web", START, START + 1000)
+    moved = row._replace(address=ip("10.0.1.60"))
+    one.engine.mirror([row])
+    assert one.engine.rows() == [row]
+    assert one.engine.address_of_container("web") == ip("10.0.1.50")
+    assert one.engine.is_anothers("db", ip("10.0.1.50"))
+    assert one.engine.strays(one.now) == []
+    one.engine.mirror([row._replace(state=FREE), moved])
+    assert one.engine.rows() == [moved]
+    one.engine.mirror([moved._replace(state=FREE)])
+    assert one.engine.rows() == []
