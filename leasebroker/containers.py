@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from leasebroker.identity import container_name
@@ -61,6 +62,7 @@ class Network(NamedTuple):
     internal: bool
     options: Mapping[str, str]
     members: tuple[Member, ...]
+    labels: Mapping[str, str] = MappingProxyType({})
 
 
 class Wish(NamedTuple):
@@ -124,6 +126,7 @@ def read_network(found: Any) -> Network:
             bool(found.get("Internal")),
             dict(found.get("Options") or {}),
             tuple(_member(id_, one) for id_, one in members),
+            dict(found.get("Labels") or {}),
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"the engine describes a network in an unknown way: {error!r}") from None

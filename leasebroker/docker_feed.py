@@ -1,4 +1,4 @@
-"""The Docker engine: questions, the few changes that adoption makes, and the stream of events.
+"""The Docker engine: questions, the few changes that adoption and the underlay make, and the stream of events.
 
 The only module that imports the Docker SDK. Calls block and raise `EngineError`; each `Engine` is for one thread.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
@@ -64,6 +64,14 @@ class Engine:
             return read_network(self._ask(lambda client: client.inspect_network(name)))
         except NotFoundError:
             return None
+
+    def create_network(self, name: str, driver: str, pool: Mapping[str, str], **settings: Mapping[str, str]) -> None:
+        """``pool`` is the one entry of ``IPAM.Config``; ``settings`` are ``options`` and ``labels``."""
+        ipam = {"Driver": "default", "Config": [dict(pool)]}
+        self._ask(lambda client: client.create_network(name, driver, ipam=ipam, check_duplicate=True, **settings))
+
+    def remove_network(self, name: str) -> None:
+        self._ask(lambda client: client.remove_network(name))
 
     def inspect(self, id_: str) -> Any:
         """``GET /containers/ID/json``. Blocks while the container is being started."""

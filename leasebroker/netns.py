@@ -1,7 +1,7 @@
 """Inside a container's network namespace: what the kernel shows there, and changes to it.
 
-The only module that imports pyroute2. `look` and `apply` enter the namespace with the calling thread and take some
-milliseconds: they are for a thread of their own, not for the event loop's.
+With `router.host` the only module that imports pyroute2. `look` and `apply` enter the namespace with the calling thread
+and take some milliseconds: they are for a thread of their own, not for the event loop's.
 """
 
 from __future__ import annotations

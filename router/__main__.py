@@ -66,11 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     status = command("status", _status, "show the state of the running service")
     lease = command("lease", _lease, "print the address that a container of that name has, or will have")
     verify = command("verify", _verify, "measure who reaches whom, against what the configuration says")
+    below = command("underlay", _underlay, "make what the router stands on: VLANs of the trunk, bridges, networks")
+    below.add_argument("action", choices=("up", "down", "show"), help="make it, take it away, or say what up would do")
     lease.add_argument("vlan", metavar="VLAN", help="the VLAN's name in the configuration")
     lease.add_argument("name", metavar="NAME", help="the container's name")
     configuration = f"the configuration ({DEFAULT_CONFIG})"
     check.add_argument("file", type=Path, nargs="?", default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
-    for one in (run, rules):
+    for one in (run, rules, below):
         one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
     for one in (run, leases, status, lease, verify):
         folder = f"the folder of leases and control socket ({DEFAULT_STATE})"
@@ -151,6 +153,15 @@ def _verify(options: argparse.Namespace) -> int:
     from router.verify import verify  # noqa: PLC0415
 
     return verify(options.state, options.internet, as_json=options.json)
+
+
+def _underlay(options: argparse.Namespace) -> int:
+    from router import host  # noqa: PLC0415 - the libraries of the kernel and the engine
+
+    config = load(options.config)
+    if config.trunk is None:
+        raise ConfigError(['trunk: is missing: write [trunk] and interface = "enp2s0", the one with the switch'])
+    return host.run(options.action, config)
 
 
 if __name__ == "__main__":

@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 import tomllib
 from functools import partial
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
 from dhcpd.pool import dotted
-from dhcpd.values import address, boolean, shown, text
+from dhcpd.values import address, boolean, network, shown, text
 from leasebroker.identity import container_name
 from router.nodes import Nodes, interface, node_name, port, ports
-from router.settings import Allow, Api, Broadcast, Config, Docker, Ports, Publish, Vlan, Wan
+from router.settings import Allow, Api, Broadcast, Config, Docker, Ports, Publish, Trunk, Uplink, Vlan, Wan
 from router.tables import Errors, Table
 from router.vlans import Neighbours, read_vlan
 
 __all__ = ["Config", "ConfigError", "Vlan", "load", "parse"]
 
+_LONGEST_INTERFACE = 15
 _MULTICAST = IPv4Network("224.0.0.0/4")
 _TOML_PLACE = re.compile(r"(.*) \(at (line [0-9]+, column [0-9]+|end of document)\)", re.DOTALL)
 
@@ -51,6 +52,7 @@ def parse(source: str) -> Config:
     publish = _read_publishes(root.tables("publish"), nodes)
     broadcast = tuple(_read_broadcast(table, nodes) for table in root.tables("broadcast"))
     docker, api = _read_docker(root), _read_api(root)
+    trunk = _read_trunk(root, vlans)
     root.finish()
     if errors.lines:
         raise ConfigError(errors.lines)
@@ -62,6 +64,7 @@ def parse(source: str) -> Config:
         tuple(one for one in broadcast if one),
         docker,
         api,
+        trunk,
     )
 
 
@@ -82,7 +85,7 @@ def _read_wan(root: Table) -> Wan | None:
     table = root.table("wan")
     if table is None:
         return None
-    wan = Wan(table.get("network", container_name), table.get("interface", interface))
+    wan = Wan(table.get("network", container_name), table.get("interface", interface), _read_uplink(table))
     if "network" in table and "interface" in table:
         table.error("interface", "[wan] with a network cannot have an interface as well")
     if "network" not in table and "interface" not in table:
@@ -92,6 +95,37 @@ def _read_wan(root: Table) -> Wan | None:
             table.errors.claim(key, value, table.place, table.at(key), value)
     table.finish()
     return wan
+
+
+def _read_uplink(table: Table) -> Uplink | None:
+    parent = table.get("parent", interface)
+    subnet, gateway = table.get("subnet", network), table.get("gateway", address)
+    written = [key for key in ("parent", "subnet", "gateway") if key in table]
+    if not written:
+        return None
+    if "network" not in table:
+        table.error(written[0], "is for a [wan] with a network")
+    for key in {"parent", "subnet", "gateway"}.difference(written):
+        table.error(key, f"is missing: it goes with {written[0]}")
+    if subnet is None or gateway is None or parent is None:
+        return None
+    if IPv4Address(gateway) not in subnet:
+        table.error("gateway", f"{dotted(gateway)} is outside {subnet}")
+    return Uplink(parent, subnet, gateway)
+
+
+def _read_trunk(root: Table, vlans: tuple[Vlan, ...]) -> Trunk | None:
+    table = root.table("trunk")
+    if table is None:
+        return None
+    name = table.need("interface", interface)
+    table.finish()
+    for index, vlan in enumerate(vlans):
+        if vlan.bridge is None:
+            table.errors.add(f"vlan[{index}].bridge", "is missing: with [trunk] each VLAN has a bridge on the host")
+        if name and len(f"{name}.{vlan.tag}") > _LONGEST_INTERFACE:
+            table.error("interface", f"{name}.{vlan.tag}, for {vlan.scope.name}, is longer than 15 characters")
+    return Trunk(name) if name else None
 
 
 def _read_vlans(root: Table, *, has_wan: bool) -> tuple[tuple[Vlan, ...], Nodes]:

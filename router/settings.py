@@ -37,11 +37,30 @@ class Vlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Trunk:
+    """The host's interface that carries the tagged VLANs to the switch."""
+
+    interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """What a Docker network for the WAN is made from: an ipvlan network in the host's own subnet."""
+
+    parent: str
+    """The host's interface."""
+    subnet: IPv4Network
+    gateway: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wan:
-    """The router's uplink. Exactly one of the two is set."""
+    """The router's uplink. Exactly one of network and interface is set."""
 
     network: str | None = None
     interface: str | None = None
+    uplink: Uplink | None = None
+    """Set only with a network; None when somebody else makes that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +180,7 @@ class Config:
     broadcast: tuple[Broadcast, ...] = ()
     docker: Docker = Docker()
     api: Api | None = None
+    trunk: Trunk | None = None
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
