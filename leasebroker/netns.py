@@ -34,6 +34,7 @@ from leasebroker.plan import (
     Route,
     SetDefault,
     SetDetour,
+    SetMac,
     SetMtu,
     View,
 )
@@ -52,6 +53,8 @@ _DETOUR_RULES: tuple[dict[str, Any], ...] = (
 _RTM_SETLINK, _ACK_REQUEST = 19, 5
 _AF_SPEC, _INET_CONF, _PROMOTE_SECONDARIES = 26, 1, 20
 _NESTED = 0x8000
+_WAS = "lanward, was "
+"""The alias of a leg whose MAC we replaced, with the one by which Docker knows it."""
 _ARP = 0x0806
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -128,9 +131,12 @@ def look(descriptor: int) -> View:
 
 
 def own_macs() -> set[bytes]:
-    """The MACs of the interfaces in the calling thread's namespace."""
+    """The MACs of the interfaces in the calling thread's namespace, and those that they had before `SetMac`."""
     with IPRoute() as kernel:
-        macs = {_link(one).mac for one in kernel.get_links() if one.get("IFLA_ADDRESS")}
+        links = [one for one in kernel.get_links() if one.get("IFLA_ADDRESS")]
+    former = [one.get("IFLA_IFALIAS") or "" for one in links]
+    macs = {_link(one).mac for one in links}
+    macs |= {bytes.fromhex(one.removeprefix(_WAS).replace(":", "")) for one in former if one.startswith(_WAS)}
     return {mac for mac in macs if any(mac)}
 
 
@@ -180,6 +186,12 @@ def _do(operation: Operation, kernel: Any) -> None:
 @_do.register
 def _(operation: SetMtu, kernel: Any) -> None:
     kernel.link("set", index=operation.ifindex, mtu=operation.mtu)
+
+
+@_do.register
+def _(operation: SetMac, kernel: Any) -> None:
+    kernel.link("set", index=operation.ifindex, IFLA_IFALIAS=_WAS + operation.before.hex(":"))
+    kernel.link("set", index=operation.ifindex, address=operation.mac.hex(":"))
 
 
 @_do.register

@@ -78,6 +78,14 @@ class SetMtu(NamedTuple):
     mtu: int
 
 
+class SetMac(NamedTuple):
+    """Only on the router's own legs."""
+
+    ifindex: int
+    before: bytes
+    mac: bytes
+
+
 class Promote(NamedTuple):
     ifindex: int
 
@@ -112,7 +120,7 @@ class Announce(NamedTuple):
     address: int
 
 
-Operation = SetMtu | Promote | AddAddress | RemoveAddress | SetDefault | SetDetour | RemoveDetour | Announce
+Operation = SetMtu | SetMac | Promote | AddAddress | RemoveAddress | SetDefault | SetDetour | RemoveDetour | Announce
 
 
 def plan(view: View, pins: Iterable[Pin]) -> list[Operation]:

@@ -14,7 +14,7 @@ from dhcpd.clock import Clock, settle
 from dhcpd.decision import Note
 from dhcpd.engine import Engine
 from dhcpd.leases import Columns, Row
-from dhcpd.link import Link, LinkError, find_interface
+from dhcpd.link import Link, LinkError
 from dhcpd.pool import dotted
 from dhcpd.server import Host, Server
 from dhcpd.settings import Scope
@@ -24,6 +24,7 @@ from router import SOCKET_NAME
 from router.config import Config, ConfigError, Vlan, load
 from router.containers import Containers
 from router.control import Control
+from router.legs import Legs
 from router.nfnetlink import FirewallError
 
 MAX_TICK, MIN_TICK = 1.0, 0.1
@@ -45,6 +46,7 @@ class App:
         self.started = time.time()
         self.config: Config = load(path)
         self.servers: dict[str, Server] = {}
+        self.legs = Legs(log)
         self.source = Source(lambda: self.servers)
         self.containers = Containers(state, self.source, log)
         self._dropped: dict[str, Counter[str]] = {}
@@ -77,7 +79,8 @@ class App:
         from router.forwarding import Forwarding  # noqa: PLC0415 - devices are served first
 
         control = Control(self, self.state / SOCKET_NAME)  # before the rules: a start that fails leaves none behind
-        self.forwarding = Forwarding(self.log)
+        await self.legs.start(lambda: self.config)
+        self.forwarding = Forwarding(self.log, self.legs.uplink)
         self._update_forwarding()
         stop = asyncio.Event()
         for one in (signal.SIGTERM, signal.SIGINT):
@@ -92,6 +95,7 @@ class App:
         finally:
             ticker.cancel()
             await self.containers.close()
+            await self.legs.close()
             await control.close()
             self.forwarding.close()
         self.log(Note("info", "stopped", {}))
@@ -152,7 +156,7 @@ class App:
         links: dict[str, Link] = {}
         try:
             for vlan in vlans:
-                interface = vlan.interface or find_interface(vlan.scope.subnet)
+                interface = self.legs.interface(vlan)
                 links[vlan.scope.name] = running.get(interface) or Link(interface)
         except LinkError:
             self._close(links, keep=running.values())
@@ -253,7 +257,7 @@ class App:
             server.stop()
             server.link.close()
         try:
-            server.link = Link(vlan.interface or find_interface(vlan.scope.subnet))
+            server.link = Link(self.legs.interface(vlan))
         except LinkError:
             return
         server.start()

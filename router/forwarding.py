@@ -44,9 +44,11 @@ class Forwarding:
     addresses in any case, and nothing is forwarded that was not allowed before.
     """
 
-    def __init__(self, log: Callable[[Note], None]) -> None:
+    def __init__(self, log: Callable[[Note], None], uplink: Callable[[], str | None] = default_interface) -> None:
+        """``uplink`` names the interface of the WAN where the configuration does not."""
         self.error: str | None = None
         self._log = log
+        self._uplink = uplink
         self._firewall = Firewall()
         self._relay: Relay | None = None
         self._config: Config | None = None
@@ -58,7 +60,7 @@ class Forwarding:
 
     def check(self, config: Config, interfaces: Mapping[str, str], now: float) -> None:
         """Ask the kernel whether it would take the rules of a configuration."""
-        wiring = Wiring(dict(interfaces), _wan_interface(config, interfaces), {})
+        wiring = Wiring(dict(interfaces), self._wan_interface(config, interfaces), {})
         self._firewall.check(_rules(config, wiring), now)
         if self._relay is not None:
             self._relay.check(config.broadcast, _relay_legs(config, wiring))
@@ -73,7 +75,7 @@ class Forwarding:
                 self._log(Note("warning", "rules_advice", {"what": warning}))
         legs = {name: server.link.interface for name, server in servers.items() if server.link.is_there()}
         nodes = self._wiring.nodes if self._wiring is not None and not moved else _places(self._named, servers)
-        wiring = Wiring(legs, _wan_interface(config, legs), nodes)
+        wiring = Wiring(legs, self._wan_interface(config, legs), nodes)
         is_same = config is self._config and wiring == self._wiring
         if is_same and (self.error is None or now < self._retry_at):
             return
@@ -116,6 +118,13 @@ class Forwarding:
         if self._relay is not None:
             self._relay.stop()
         self._firewall.close()
+
+    def _wan_interface(self, config: Config, legs: Mapping[str, str]) -> str | None:
+        """The uplink: the interface that is named, else the one that leads to the WAN."""
+        if config.wan is None:
+            return None
+        interface = config.wan.interface or self._uplink()
+        return None if interface in legs.values() else interface
 
     def _succeeds(self, action: Callable[..., None], *arguments: Any) -> bool:
         """Do it, and say whether that went well. An error stands until the rules are applied again."""
@@ -173,14 +182,6 @@ class Forwarding:
 
 def _rules(config: Config, wiring: Wiring) -> Ruleset:
     return ruleset(config, wiring.legs, wiring.wan, wiring.nodes, offload=has_flowtables())
-
-
-def _wan_interface(config: Config, legs: Mapping[str, str]) -> str | None:
-    """The uplink: the interface that is named, else the one with the default route."""
-    if config.wan is None:
-        return None
-    interface = config.wan.interface or default_interface()
-    return None if interface in legs.values() else interface
 
 
 def _without_uplink(config: Config, wan: str | None) -> str | None:
