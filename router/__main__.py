@@ -92,13 +92,18 @@ def _run(options: argparse.Namespace) -> int:
 
     from dhcpd.link import LinkError  # noqa: PLC0415
     from dhcpd.store import StoreError  # noqa: PLC0415
+    from router import capabilities  # noqa: PLC0415
     from router.app import App  # noqa: PLC0415
     from router.control import ControlError  # noqa: PLC0415
     from router.logs import log  # noqa: PLC0415
 
+    app = App(options.config.absolute(), options.state.absolute(), log)
     try:
-        asyncio.run(App(options.config.absolute(), options.state.absolute(), log).run())
-    except (LinkError, StoreError, ControlError) as error:
+        asyncio.run(app.run())
+    except LinkError as error:
+        print(error, *capabilities.missing(capabilities.effective(), app.config), sep="; ", file=sys.stderr)
+        return NOT_RUNNING
+    except (StoreError, ControlError) as error:
         print(error, file=sys.stderr)
         return NOT_RUNNING
     return 0

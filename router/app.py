@@ -20,7 +20,7 @@ from dhcpd.server import Host, Server
 from dhcpd.settings import Scope
 from dhcpd.store import Store
 from leasebroker.source import Source
-from router import SOCKET_NAME
+from router import SOCKET_NAME, capabilities
 from router.config import Config, ConfigError, Vlan, load
 from router.containers import Containers
 from router.control import Control
@@ -78,6 +78,8 @@ class App:
     async def _until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
         from router.forwarding import Forwarding  # noqa: PLC0415 - devices are served first
 
+        for what in capabilities.missing(capabilities.effective(), self.config):
+            self.log(Note("error", "capability_missing", {"what": what}))
         control = Control(self, self.state / SOCKET_NAME)  # before the rules: a start that fails leaves none behind
         await self.legs.start(lambda: self.config)
         self.forwarding = Forwarding(self.log, self.legs.uplink)
