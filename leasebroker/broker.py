@@ -125,13 +125,13 @@ class Broker:
 
     async def _created(self, id_: str) -> None:
         """A container that does not run yet: have its lease ready."""
-        self.known.take(await self._asking.ask(lambda engine: engine.containers(id=id_)))
+        self.known.take(await self._asking.ask(lambda engine: _others(engine, id=id_)))
         await self._lease_all([id_])
         self._loop.call_later(CREATED_SECONDS, self._is_look_due.set)
 
     async def _started(self, id_: str) -> None:
         """The engine has done with the container's namespace."""
-        found = await self._asking.ask(lambda engine: engine.containers(id=id_))
+        found = await self._asking.ask(lambda engine: _others(engine, id=id_))
         self.known.take(found)
         one = next((one for one in self._spaces or () if id_ in one.members.values()), None)
         if one is not None:
@@ -237,8 +237,12 @@ class Broker:
 
 
 def _everything(engine: Engine, names: Iterable[str]) -> tuple[list[Container], list[Network]]:
-    """All containers but the router's own, which needs no lease, and the networks of these names that are there."""
+    """All containers, and the networks of these names that are there."""
     networks = [engine.network(name) for name in names]
+    return _others(engine), [one for one in networks if one is not None]
+
+
+def _others(engine: Engine, **filters: str) -> list[Container]:
+    """The containers but the router's own, which needs no lease."""
     own = own_macs()
-    containers = [one for one in engine.containers() if not any(end.mac in own for end in one.endpoints.values())]
-    return containers, [one for one in networks if one is not None]
+    return [one for one in engine.containers(**filters) if not any(end.mac in own for end in one.endpoints.values())]

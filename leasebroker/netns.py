@@ -195,9 +195,15 @@ def _(operation: SetMac, kernel: Any) -> None:
 
 
 @_do.register
-def _(operation: Promote, kernel: Any) -> None:  # noqa: ARG001 - by netlink, since /proc/sys is read-only in a container
-    setting = _attribute(_INET_CONF | _NESTED, _attribute(_PROMOTE_SECONDARIES, struct.pack("I", 1)))
-    body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, operation.ifindex, 0, 0)
+def _(operation: Promote, kernel: Any) -> None:  # noqa: ARG001
+    set_conf(operation.ifindex, _PROMOTE_SECONDARIES, 1)
+
+
+def set_conf(ifindex: int, number: int, value: int) -> None:
+    """Set one of an interface's IPv4 settings by its number (``IPV4_DEVCONF_...``): by netlink, since /proc/sys is
+    read-only in a container. Raises OSError."""
+    setting = _attribute(_INET_CONF | _NESTED, _attribute(number, struct.pack("I", value)))
+    body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, ifindex, 0, 0)
     body += _attribute(_AF_SPEC | _NESTED, _attribute(socket.AF_INET | _NESTED, setting))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as one:
         one.send(struct.pack("IHHII", 16 + len(body), _RTM_SETLINK, _ACK_REQUEST, 1, 0) + body)

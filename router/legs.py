@@ -169,7 +169,7 @@ class Legs:
         return self._known[1]
 
     def _ask(self, network: str, path: str) -> Uplink | None:
-        feed = _late("leasebroker.docker_feed")
+        feed = late("leasebroker.docker_feed")
         with closing(feed.Engine(path)) as engine:
             try:
                 found = engine.network(network)
@@ -212,10 +212,10 @@ def _announce(interface: str, address: int) -> None:
 
 
 def _netns() -> Any:
-    return _late("leasebroker.netns")
+    return late("leasebroker.netns")
 
 
-def _late(module: str) -> Any:
+def late(module: str) -> Any:
     """What a router without containers does not load: it takes 0.1 s and 15 MiB."""
     if sys.modules.get("ssl", sys) is None:
         del sys.modules["ssl"]  # which the command keeps out; these libraries want it

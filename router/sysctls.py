@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
+from errno import EROFS
 from pathlib import Path
 
+from router.legs import late
 from router.nfnetlink import FirewallError
 
 NEEDED = {"ip_forward": "1", "icmp_echo_ignore_broadcasts": "0"}
@@ -17,6 +20,9 @@ WANTED = {
 }
 """For each leg. No VLAN can change routes; ARP is answered for the leg's own address only; and the kernel's source
 check is loose, because the rules have a strict one, which lets a client that changed its VLAN speak DHCP."""
+
+_NUMBERS = {"accept_redirects": 4, "send_redirects": 6, "rp_filter": 8, "arp_ignore": 19}
+"""``IPV4_DEVCONF_...``"""
 
 _ROOT = Path("/proc/sys/net/ipv4")
 
@@ -43,8 +49,19 @@ def _set(path: Path, value: str) -> str | None:
     """Why the setting does not have the value, None when it has."""
     try:
         if path.read_text().strip() != value:
-            path.write_text(value)
+            _write(path, value)
         found = path.read_text().strip()
     except OSError as error:
         return error.strerror or str(error)
     return None if found == value else f"it stays {found}"
+
+
+def _write(path: Path, value: str) -> None:
+    """A leg's setting also where a container shows them to be read only."""
+    try:
+        path.write_text(value)
+    except OSError as error:
+        if error.errno != EROFS or path.name not in _NUMBERS:
+            raise
+        netns = late("leasebroker.netns")
+        netns.set_conf(socket.if_nametoindex(path.parent.name), _NUMBERS[path.name], int(value))

@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import IPv4Network
@@ -180,3 +181,16 @@ def test_without_an_answer_the_default_route_is_as_good_as_it_gets(
     monkeypatch.setattr(Engine, "network", refuse)
     with inside(router):
         assert asyncio.run(taken(parse(EXAMPLE)))[1] == "eth0"
+
+
+def test_settings_of_a_leg_are_made_where_the_kernel_shows_them_read_only(router: str) -> None:
+    """As in a container."""
+    shown = "/proc/sys/net/ipv4/conf/eth0"
+    script = (
+        "mount --bind -o ro /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && "
+        f"{sys.executable} -c 'from router.sysctls import WANTED, _set; from pathlib import Path; "
+        f'print([_set(Path("{shown}", name), value) for name, value in WANTED.items()])\''
+    )
+    command = [*netns.enter(router), "unshare", "--mount", "sh", "-c", script]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[None, None, None, None]\n", "")
