@@ -1,6 +1,7 @@
 # demo: watch it work on a virtual truck      test: lint, types and all tests      soak: the tests at full length
-# bench: the performance table                clean: remove what these have made
-.PHONY: demo test soak bench clean setup packages bench-packages servers engines
+# bench: the performance table                lab: the system as shipped on a tagged trunk, where LAB_UML names a kernel
+# clean: remove what these have made
+.PHONY: demo test soak bench lab clean setup packages bench-packages servers engines image
 MAKEFLAGS += --no-print-directory
 
 PYTHON := $(shell for p in /usr/bin/python3 python3; do \
@@ -12,7 +13,7 @@ demo: ENGINES := 20.10
 demo: setup engines
 	@.venv/bin/python -m tests.lab.demo
 
-test: setup engines servers
+test: setup engines servers image
 	@.venv/bin/ruff check --quiet
 	@.venv/bin/ruff format --quiet --check
 	@.venv/bin/mypy --no-error-summary
@@ -21,6 +22,9 @@ test: setup engines servers
 soak: export LANWARD_SOAK = 1
 soak: ENGINES += 26.1
 soak: test
+
+lab: setup engines image
+	@.venv/bin/pytest --quiet -s tests/lab/test_trunk.py
 
 bench: setup bench-packages
 	@.venv/bin/python -m tests.bench
@@ -38,6 +42,9 @@ servers:
 
 engines:
 	@sh tests/lab/engines.sh $(ENGINES)
+
+image: engines
+	@sh tests/lab/image.sh
 
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }

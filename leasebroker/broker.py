@@ -8,6 +8,7 @@ missed.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -34,6 +35,7 @@ CREATED_SECONDS = 1.0
 SETTLE_SECONDS = 0.03
 """Events come in groups; one look is for all of a group."""
 
+_OWN_HOSTNAME = re.compile(r"/containers/([0-9a-f]{64})/hostname /etc/hostname ")
 _BR_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
@@ -244,5 +246,12 @@ def _everything(engine: Engine, names: Iterable[str]) -> tuple[list[Container], 
 
 def _others(engine: Engine, **filters: str) -> list[Container]:
     """The containers but the router's own, which needs no lease."""
-    own = own_macs()
-    return [one for one in engine.containers(**filters) if not any(end.mac in own for end in one.endpoints.values())]
+    own, id_ = own_macs(), _own_id()
+    found = [one for one in engine.containers(**filters) if one.id != id_]
+    return [one for one in found if not any(end.mac in own for end in one.endpoints.values())]
+
+
+def _own_id() -> str | None:
+    """The id of the container that this process is in: while it starts the engine does not show its MACs."""
+    found = _OWN_HOSTNAME.search(Path("/proc/self/mountinfo").read_text())
+    return found[1] if found else None

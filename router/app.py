@@ -81,8 +81,9 @@ class App:
         for what in capabilities.missing(capabilities.effective(), self.config):
             self.log(Note("error", "capability_missing", {"what": what}))
         control = Control(self, self.state / SOCKET_NAME)  # before the rules: a start that fails leaves none behind
-        await self.legs.start(lambda: self.config)
         self.forwarding = Forwarding(self.log, self.legs.uplink)
+        self._update_forwarding()  # nothing from the WAN is answered before the rules are there: connections survive
+        await self.legs.start(lambda: self.config)
         self._update_forwarding()
         stop = asyncio.Event()
         for one in (signal.SIGTERM, signal.SIGINT):

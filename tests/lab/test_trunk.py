@@ -1,0 +1,60 @@
+"""The system as it is shipped, on a kernel with 802.1Q and ipvlan: `make lab`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.lab import guest
+from tests.lab.service import REPOSITORY
+from tests.lab.trunk import COMPOSE, LAB
+
+MAX_IMAGE = 120 << 20
+GUEST_SECONDS = 400
+
+
+def why_missing() -> str | None:
+    if reason := guest.why_missing():
+        return reason
+    missing = LAB / "missing"
+    if missing.exists():
+        return missing.read_text().strip()
+    return None if (LAB / "lanward.tar").exists() else "tests/lab/image.sh has not run"
+
+
+@pytest.fixture
+def _lab() -> None:
+    if reason := why_missing():
+        pytest.skip(reason)
+
+
+@pytest.mark.usefixtures("_lab")
+@pytest.mark.timeout(20 * GUEST_SECONDS)
+def test_the_system_as_shipped_on_a_tagged_trunk(tmp_path: Path, count: Callable[[int, int], int]) -> None:
+    for number in range(count(1, 20)):
+        version = list(COMPOSE)[number % len(COMPOSE)]
+        out = tmp_path / str(number)
+        out.mkdir()
+        code = guest.run([sys.executable, "-m", "tests.lab.trunk", version], out, GUEST_SECONDS)
+        log = (out / "log").read_text() if (out / "log").exists() else (out / "console").read_text()
+        print(log)
+        assert code == 0, log
+
+
+@pytest.mark.usefixtures("_lab")
+def test_the_image_is_small() -> None:
+    assert int((LAB / "size").read_text()) < MAX_IMAGE
+
+
+@pytest.mark.usefixtures("_lab")
+@pytest.mark.parametrize("version", COMPOSE)
+def test_the_compose_file_is_valid(version: str) -> None:
+    path = str(LAB / "compose-1.29/usr/lib/python3/dist-packages")
+    command = [*COMPOSE[version], "--file", str(REPOSITORY / "docker-compose.yml"), "config", "--quiet"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
