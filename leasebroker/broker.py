@@ -8,7 +8,6 @@ missed.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,7 +20,7 @@ from leasebroker.caretaker import Caretaker
 from leasebroker.containers import Container, Network, Wish, is_transient
 from leasebroker.docker_feed import Engine, EngineError, Event, Feed, Line
 from leasebroker.known import Known, Leg, Record
-from leasebroker.netns import own_macs
+from leasebroker.netns import own_id, own_macs
 from leasebroker.pinner import Pinner
 from leasebroker.source import Source
 from leasebroker.spaces import Spaces, Tracked
@@ -35,7 +34,6 @@ CREATED_SECONDS = 1.0
 SETTLE_SECONDS = 0.03
 """Events come in groups; one look is for all of a group."""
 
-_OWN_HOSTNAME = re.compile(r"/containers/([0-9a-f]{64})/hostname /etc/hostname ")
 _BR_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
@@ -246,12 +244,6 @@ def _everything(engine: Engine, names: Iterable[str]) -> tuple[list[Container], 
 
 def _others(engine: Engine, **filters: str) -> list[Container]:
     """The containers but the router's own, which needs no lease."""
-    own, id_ = own_macs(), _own_id()
+    own, id_ = own_macs(), own_id()
     found = [one for one in engine.containers(**filters) if one.id != id_]
     return [one for one in found if not any(end.mac in own for end in one.endpoints.values())]
-
-
-def _own_id() -> str | None:
-    """The id of the container that this process is in: while it starts the engine does not show its MACs."""
-    found = _OWN_HOSTNAME.search(Path("/proc/self/mountinfo").read_text())
-    return found[1] if found else None

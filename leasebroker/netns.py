@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import socket
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import singledispatch
+from functools import cache, singledispatch
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from threading import Thread
@@ -53,6 +54,7 @@ _DETOUR_RULES: tuple[dict[str, Any], ...] = (
 _RTM_SETLINK, _ACK_REQUEST = 19, 5
 _AF_SPEC, _INET_CONF, _PROMOTE_SECONDARIES = 26, 1, 20
 _NESTED = 0x8000
+_OWN_HOSTNAME = re.compile(r"/containers/([0-9a-f]{64})/hostname /etc/hostname ")
 _WAS = "lanward, was "
 """The alias of a leg whose MAC we replaced, with the one by which Docker knows it."""
 _ARP = 0x0806
@@ -138,6 +140,14 @@ def own_macs() -> set[bytes]:
     macs = {_link(one).mac for one in links}
     macs |= {bytes.fromhex(one.removeprefix(_WAS).replace(":", "")) for one in former if one.startswith(_WAS)}
     return {mac for mac in macs if any(mac)}
+
+
+@cache
+def own_id() -> str | None:
+    """The id of the container that this process is in, None in none. While that starts, the engine does not show its
+    MACs on all its networks."""
+    found = _OWN_HOSTNAME.search(Path("/proc/self/mountinfo").read_text())
+    return found[1] if found else None
 
 
 def _link(found: Any) -> Link:

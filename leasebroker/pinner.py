@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from leasebroker.containers import STARTED, Container, Member, Wish, gateway_choice
 from leasebroker.docker_feed import Line
 from leasebroker.known import Known, Leg, Record
-from leasebroker.netns import GoneError
+from leasebroker.netns import GoneError, own_id
 from leasebroker.plan import LABEL, Address, Link, Pin, View, plan
 from leasebroker.source import Source
 from leasebroker.spaces import Spaces, Tracked
@@ -131,11 +131,12 @@ class Pinner:
         if network is None:
             return ()
         self._known.networks[network.name] = network
-        return network.members
+        return [one for one in network.members if one.id != own_id()]
 
     async def _introduce(self, leg: Leg, member: Member) -> Container | None:
         """The container behind a member of a network, with its lease."""
         found = await self._engine.ask(lambda engine: engine.containers(name=f"^/{member.name}$"))
+        found = [one for one in found if one.id != own_id()]
         self._known.take(found)
         container = next((one for one in found if leg.network in one.endpoints), None)
         if container is not None and (wish := self._known.wishes(leg).get(container.id)) is not None:
