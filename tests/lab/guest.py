@@ -55,13 +55,14 @@ def run(command: Sequence[str], out: Path, timeout: float) -> int:
         (out / name).chmod(0o755)
     options = ["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet", f"init={out}/first"]
     devices = ["con0=null,fd:1", "con=null", "ssl=null"]
-    guest = subprocess.Popen(
-        [os.environ["LAB_UML"], f"mem={MEMORY}M", "seccomp=on", "ncpus=2", *options, *devices],
-        stdin=subprocess.DEVNULL,
-        stdout=(out / "console").open("wb"),
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
+    with (out / "console").open("wb") as console:
+        guest = subprocess.Popen(
+            [os.environ["LAB_UML"], f"mem={MEMORY}M", "seccomp=on", "ncpus=2", *options, *devices],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            start_new_session=True,
+        )
     try:
         guest.wait(timeout)
     except subprocess.TimeoutExpired:
