@@ -48,7 +48,7 @@ build() {
     dockerd --config-file "$work/daemon.json" --data-root "$work/root" --exec-root "$work/exec" --pidfile "$work/pid" \
         --host "$DOCKER_HOST" --bridge none --iptables=false --ip-masq=false --ip-forward=false >"$work/log" 2>&1 &
     pid=$!
-    trap 'kill $pid; wait $pid || true; umount -q "$work"/root/*/* || true; rm -rf "$work"' EXIT
+    trap 'kill $pid; wait $pid || true; umount -q "$work"/root/*/* "$work"/exec/netns/* 2>/dev/null || true; rm -rf "$work"' EXIT
     for _ in $(seq 100); do docker version >/dev/null 2>&1 && break; sleep 0.2; done
     docker import "$lab/base.tar" lab/base >/dev/null &&
         docker build --quiet --network host --build-arg BASE=lab/base --tag lanward . >"$lab/log" 2>&1 &&
