@@ -20,6 +20,7 @@ from leasebroker.plan import (
     Route,
     SetDefault,
     SetDetour,
+    SetMac,
     SetMtu,
     View,
 )
@@ -62,6 +63,9 @@ class Kernel:
             case SetMtu(ifindex, mtu):
                 self._need(ifindex in self.links and mtu in MTUS, operation)
                 self.links[ifindex] = self.links[ifindex]._replace(mtu=mtu)
+            case SetMac(ifindex, old, mac):
+                self._need(ifindex in self.links and self.links[ifindex].mac == old, operation)
+                self.links[ifindex] = self.links[ifindex]._replace(mac=mac)
             case Promote(ifindex):
                 self._need(ifindex in self.links, operation)
                 self.links[ifindex] = self.links[ifindex]._replace(promotes=True)
@@ -147,6 +151,8 @@ def said(operation: Operation) -> str:
     match operation:
         case SetMtu(ifindex, mtu):
             return f"mtu {names[ifindex]} {mtu}"
+        case SetMac(ifindex, _, mac):
+            return f"mac {names[ifindex]} {mac.hex(':')}"
         case Promote(ifindex):
             return f"promote {names[ifindex]}"
         case AddAddress(one):
