@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable
-from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from dhcpd.pool import dotted
 from leasebroker.identity import container_name
+from router import NotRunningError, page
+from router.access import COOKIE, HEADERS, SESSION_SECONDS, Access, Ask, Refusal
+from router.measured import Reachability
+from router.picture import picture
 from router.view import lease, lease_addresses, metrics, status
 
 if TYPE_CHECKING:
@@ -22,6 +26,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NO_ANSWER = "see that its DHCP server runs and has a free address, and that the VLAN has a Docker network"
 NO_ADDRESS = "enlarge its pools, with known_only reserve one, or look into the log when the disk refuses"
+MAX_BODY = 64 << 10
+OPEN = {"page", "static", "login"}
+"""The routes for everybody, by name."""
 SLICE = 500
 """Leases written between two turns of the loop: a long list must not hold up the next OFFER."""
 
@@ -31,10 +38,13 @@ class Api:
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._access = Access()
+        self._reachability = Reachability(app)
         self._runner = web.AppRunner(self._application(), access_log=None)
 
     def _application(self) -> web.Application:
-        application = web.Application(middlewares=[self._only_those_who_know])
+        application = web.Application(middlewares=[self._only_those_who_may], client_max_size=MAX_BODY)
+        application.on_response_prepare.append(_complete)
         application.add_routes(
             [
                 web.get("/leases", self._leases),
@@ -43,6 +53,13 @@ class Api:
                 web.post("/lease", self._lease),
                 web.get("/metrics", self._metrics),
                 web.post("/reload", self._reload),
+                web.get("/", page.index, name="page"),
+                web.get("/static/{name}", page.static, name="static"),
+                web.post("/login", self._login, name="login"),
+                web.post("/logout", self._logout),
+                web.get("/map", self._map),
+                web.get("/verify", self._verified),
+                web.post("/verify", self._verify),
             ]
         )
         return application
@@ -54,18 +71,50 @@ class Api:
 
     async def stop(self) -> None:
         await self._runner.cleanup()
+        await self._reachability.close()
 
     @web.middleware
-    async def _only_those_who_know(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """By TCP only with the configured token (RFC 6750 section 2.1); the unix socket has its mode."""
-        peer = request.transport.get_extra_info("socket") if request.transport is not None else None
-        if peer is not None and peer.family == socket.AF_UNIX:
-            return await handler(request)
-        api = self._app.config.api
-        wanted = f"Bearer {api.token}" if api is not None else ""
-        if not wanted or not compare_digest(wanted.encode(), _told(request)):
-            raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
+    async def _only_those_who_may(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if refusal := self._access.refusal(_ask(request), self._app.config.api, time.monotonic()):
+            return _refused(refusal)
         return await handler(request)
+
+    async def _login(self, request: web.Request) -> web.StreamResponse:
+        """``{"token"}`` -> 204 with the cookie of a session, or 401. On the unix socket nobody has to."""
+        api, ask = self._app.config.api, _ask(request)
+        response = web.Response(status=204)
+        if api is None or not ask.here:
+            return response
+        try:
+            token = (await request.json())["token"]
+        except (LookupError, TypeError, ValueError):
+            token = None
+        if not isinstance(token, str):
+            return _refusal(400, 'expected {"token": TOKEN}')
+        if refusal := self._access.wrong(token, ask.peer, api, time.monotonic()):
+            return _refused(refusal)
+        cookie = self._access.open(api, time.monotonic())
+        response.set_cookie(COOKIE, cookie, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="Strict")
+        return response
+
+    async def _logout(self, request: web.Request) -> web.StreamResponse:
+        self._access.close(_ask(request).cookie)
+        response = web.Response(status=204)
+        response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+        return response
+
+    async def _map(self, _request: web.Request) -> web.Response:
+        return web.json_response(picture(self._app))
+
+    async def _verified(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._reachability.shown())
+
+    async def _verify(self, _request: web.Request) -> web.Response:
+        """As ``GET``, measured anew, which takes seconds; 503 when it is not permitted."""
+        try:
+            return web.json_response(await self._reachability.measure())
+        except NotRunningError as error:
+            return _refusal(503, str(error))
 
     async def _leases(self, request: web.Request) -> web.StreamResponse:
         """A JSON list, written in slices."""
@@ -125,5 +174,37 @@ def _refusal(status: int, why: str) -> web.Response:
     return web.json_response({"error": why}, status=status)
 
 
-def _told(request: web.Request) -> bytes:
-    return request.headers.get("Authorization", "").encode(errors="surrogateescape")
+def _refused(refusal: Refusal) -> web.Response:
+    response = _refusal(refusal.status, refusal.why)
+    if refusal.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if refusal.wait:
+        response.headers["Retry-After"] = str(refusal.wait)
+    return response
+
+
+def _ask(request: web.Request) -> Ask:
+    """A request whose connection is gone already is nobody's: it has to know the token."""
+    transport, told = request.transport, request.headers
+    peer, here = "gone", "gone"
+    if transport is not None:
+        one = transport.get_extra_info("socket")
+        is_local = one is not None and one.family == socket.AF_UNIX
+        peer = "" if is_local else (transport.get_extra_info("peername") or ("gone",))[0]
+        here = "" if is_local else (transport.get_extra_info("sockname") or ("gone",))[0]
+    match = request.match_info.route.name
+    return Ask(
+        request.method,
+        told.get("Host", ""),
+        told.get("Origin", ""),
+        told.get("Authorization", ""),
+        request.cookies.get(COOKIE, ""),
+        peer,
+        here,
+        match in OPEN,
+    )
+
+
+async def _complete(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)

@@ -124,5 +124,5 @@ def _rest(config: Config) -> dict[str, Facts]:
     return {
         "wan": {"network": wan.network or "", "interface": wan.interface or ""} if wan else {},
         "docker": {"socket": docker.socket, "netns": docker.netns},
-        "api": {"listen": f"{api.host}:{api.port}"} if api else {},
+        "api": {"listen": f"{api.host}:{api.port}", "hosts": ", ".join(api.hosts)} if api else {},
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dhcpd.pool import dotted
-from dhcpd.values import address, boolean, network, shown, text
+from dhcpd.values import address, boolean, domain, network, shown, text
 from leasebroker.identity import container_name
 from router.nodes import Nodes, interface, node_name, port, ports
 from router.settings import Allow, Api, Broadcast, Config, Docker, Ports, Publish, Trunk, Uplink, Vlan, Wan
@@ -256,5 +256,6 @@ def _read_api(root: Table) -> Api | None:
         return None
     listen = table.need("listen", _listen)
     token = table.need("token", _token, "the API on TCP is open only to who knows it")
+    hosts = tuple(one.lower() for _, one in table.each("hosts", domain))
     table.finish()
-    return Api(*listen, token) if listen and token else None
+    return Api(*listen, token, hosts) if listen and token else None

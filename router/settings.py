@@ -80,6 +80,8 @@ class Api:
     host: str
     port: int
     token: str = field(repr=False)
+    hosts: tuple[str, ...] = ()
+    """Names and addresses, beside the one it listens on, by which browsers may ask for it; lower case."""
 
 
 class Kind(StrEnum):

@@ -14,6 +14,7 @@ from dhcpd.pool import dotted
 from router import NotRunningError, client, policy
 from router.config import load
 from router.entrances import Entrances, Shown, opened, running
+from router.legs import late
 from router.policy import ROUTER, End, Row
 from router.probe import measure
 from router.settings import Config, Kind
@@ -41,37 +42,66 @@ class Known(NamedTuple):
         return self.idle if self.is_certain else set()
 
 
+class Outcome(NamedTuple):
+    """What was asked, and what came back."""
+
+    rows: list[Row]
+    measured: list[bool | None]
+    heard: set[int]
+    """The addresses whose MAC the router knows."""
+    entrances: Entrances
+    """Closed already."""
+
+
 def verify(state: Path, internet: IPv4Address | None, *, as_json: bool) -> int:
     """Measure the running service whose state folder is ``state``, print the rows; 1 when any differs, else 0.
 
-    The calling thread is in the router's network namespace; it enters those of the containers, and is back at the end.
     ``internet``: what stands for it, the uplink's gateway when None. Raises `NotRunningError` and `ConfigError`.
     """
     known = ask(state)
-    config, nodes = known.config, known.nodes
+    outcome = look(known, internet)
+    measured, notes = conclude(known, outcome, ask(state) if known.running else known)
+    for note in notes:
+        print(note, file=sys.stderr)
+    rows = outcome.rows
+    found = [shown(row, result) for row, result in zip(rows, measured, strict=True)]
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        print(*table(found), sep="\n")
+    return int(any(differs(row, result) for row, result in zip(rows, measured, strict=True)))
+
+
+def look(known: Known, internet: IPv4Address | None) -> Outcome:
+    """Measure; takes seconds. The calling thread is in the router's network namespace; it enters those of the
+    containers, and is back at the end. Raises `NotRunningError`."""
+    config = known.config
     target = internet or (detour() or gateway() if config.wan else None)
-    outside = [] if target is None else [policy.internet(int(target))]
-    rows = policy.expected(config, nodes, outside)
+    rows = policy.expected(config, known.nodes, [] if target is None else [policy.internet(int(target))])
     with opened(known.running, Path(config.docker.netns)) as entrances:
         measured = _measure(rows, entrances)
-    heard = neighbours()
-    moved = changed(known, ask(state)) if known.running else set()
-    measured = present(rows, measured, heard, known.running, known.stopped | moved)
-    _explain(known, entrances, moved)
-    shown = [_shown(row, result) for row, result in zip(rows, measured, strict=True)]
-    if as_json:
-        print(json.dumps(shown, indent=2))
-    else:
-        print(*table(shown), sep="\n")
-    return int(any(differs(row, result) for row, result in zip(rows, measured, strict=True)))
+    return Outcome(rows, measured, neighbours(), entrances)
+
+
+def conclude(known: Known, outcome: Outcome, after: Known) -> tuple[list[bool | None], list[str]]:
+    """What each row of an outcome says, and a line for each reason why some were not measured. ``after``: what the
+    service knows when all is measured."""
+    moved = changed(known, after)
+    measured = present(outcome.rows, outcome.measured, outcome.heard, known.running, known.stopped | moved)
+    return measured, _explain(known, outcome.entrances, moved)
 
 
 def ask(state: Path) -> Known:
     """Raises `NotRunningError` and `ConfigError`."""
     status = client.get(state, "/status")
     config = load(Path(status["config"]))
-    found = nodes(config, client.get(state, "/leases"))
-    docker = status["docker"] or {"connected": False, "containers": []}
+    return known_by(config, client.get(state, "/leases"), status["docker"])
+
+
+def known_by(config: Config, leases: Iterable[Lease], docker: Mapping[str, Any] | None) -> Known:
+    """From rows of ``/leases``, and what ``/status`` says of Docker."""
+    found = nodes(config, leases)
+    docker = docker or {"connected": False, "containers": []}
     there = running(found, docker["containers"])
     served = {vlan.scope.name for vlan in config.vlans if vlan.network}
     idle = {end for end in found if end.is_container and end.vlan in served and end not in there}
@@ -98,18 +128,17 @@ def _measure(rows: Sequence[Row], entrances: Entrances) -> list[bool | None]:
     return [found.get(row) for row in rows]
 
 
-def _explain(known: Known, entrances: Entrances, moved: Collection[End]) -> None:
-    """Say on stderr which containers were not measured from, and why: a line for each reason."""
+def _explain(known: Known, entrances: Entrances, moved: Collection[End]) -> list[str]:
+    """Which containers were not measured from, and why: a line for each reason."""
     places = entrances.places
     idle = "no such container runs" if known.is_certain else "Docker does not answer the service; see lanward status"
-    for ends, why in (
+    reasons = (
         (known.idle, idle),
         (known.running.keys() - places.keys(), entrances.problem),
         (moved, "the container was stopped or changed meanwhile"),
         ({end for end, one in places.items() if not one.is_alone}, "what the container sends by another network"),
-    ):
-        if ends:
-            print(f"not measured from {', '.join(sorted(map(str, ends)))}: {why}", file=sys.stderr)
+    )
+    return [f"not measured from {', '.join(sorted(map(str, ends)))}: {why}" for ends, why in reasons if ends]
 
 
 def differs(row: Row, measured: bool | None) -> bool:
@@ -165,14 +194,12 @@ def gateway(table: Path = Path("/proc/net/route")) -> IPv4Address | None:
 
 def detour() -> IPv4Address | None:
     """The router of the way to the WAN that `router.legs` put in front of Docker's default route."""
-    from leasebroker.netns import look  # noqa: PLC0415 - it takes 0.1 s to load
-
     with Path("/proc/thread-self/ns/net").open("rb") as own:
-        found = look(own.fileno()).detour
+        found = late("leasebroker.netns").look(own.fileno()).detour
     return None if found is None else IPv4Address(found.gateway)
 
 
-def _shown(row: Row, measured: bool | None) -> dict[str, Any]:
+def shown(row: Row, measured: bool | None) -> dict[str, Any]:
     return {
         "source": str(row.source),
         "target": str(row.target),
@@ -183,10 +210,10 @@ def _shown(row: Row, measured: bool | None) -> dict[str, Any]:
     }
 
 
-def table(shown: Iterable[Mapping[str, Any]]) -> list[str]:
+def table(found: Iterable[Mapping[str, Any]]) -> list[str]:
     """The lines of ``lanward verify``."""
     rows = [("SOURCE", "TARGET", "ADDRESS", "SERVICE", "EXPECTED", "MEASURED")]
-    for one in shown:
+    for one in found:
         words = (_WORDS[one["expected"]], _WORDS[one["measured"]])
         mark = " DIFFERS" if one["measured"] not in (None, one["expected"]) else ""
         rows.append((one["source"], one["target"], one["address"], one["service"], words[0], words[1] + mark))
