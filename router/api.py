@@ -14,6 +14,7 @@ from aiohttp import web
 from dhcpd.pool import dotted
 from leasebroker.identity import container_name
 from router.view import lease, lease_addresses, metrics, status
+from router.watch import Watch
 
 if TYPE_CHECKING:
     from router.app import App
@@ -45,6 +46,9 @@ class Api:
                 web.post("/reload", self._reload),
             ]
         )
+        watch = Watch(self._app)
+        application.add_routes(watch.routes())
+        application.on_shutdown.append(watch.close)
         return application
 
     async def start(self, listening: Iterable[socket.socket]) -> None:
