@@ -12,7 +12,7 @@ from typing import Any
 from dhcpd import opt
 from dhcpd.allocator import Allocator
 from dhcpd.decision import NOTHING, Decision, Note
-from dhcpd.identity import Node, host_name
+from dhcpd.identity import Node, container_of, host_name
 from dhcpd.leases import BOUND, Binding, Columns, Row
 from dhcpd.offers import Offer
 from dhcpd.pool import dotted
@@ -285,7 +285,10 @@ class Engine:
 
     def _ended(self, binding: Binding) -> Decision:
         if binding.state == BOUND:
-            return Decision(note=self._note("info", "expired", binding.row()))
+            note = self._note("info", "expired", binding.row())
+            if (container := container_of(binding.client)) is not None:
+                note.fields["container"] = container
+            return Decision(note=note)
         row = self.book.forget(binding)
         self._allocator.give_back(binding.address)
         return Decision([row], None, self._note("info", "quarantine_ended", row))

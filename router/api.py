@@ -18,6 +18,7 @@ from router.access import COOKIE, HEADERS, SESSION_SECONDS, Access, Ask, Refusal
 from router.measured import Reachability
 from router.picture import picture
 from router.view import lease, lease_addresses, metrics, status
+from router.watch import Watch
 
 if TYPE_CHECKING:
     from router.app import App
@@ -62,6 +63,9 @@ class Api:
                 web.post("/verify", self._verify),
             ]
         )
+        watch = Watch(self._app)
+        application.add_routes(watch.routes())
+        application.on_shutdown.append(watch.close)
         return application
 
     async def start(self, listening: Iterable[socket.socket]) -> None:

@@ -24,6 +24,7 @@ from router import SOCKET_NAME, capabilities
 from router.config import Config, ConfigError, Vlan, load
 from router.containers import Containers
 from router.control import Control
+from router.events import Bus
 from router.legs import Legs
 from router.nfnetlink import FirewallError
 
@@ -42,7 +43,8 @@ class App:
     def __init__(self, path: Path, state: Path, log: Callable[[Note], None]) -> None:
         self.path = path
         self.state = state
-        self.log = log
+        self.bus = Bus()
+        self.log = log = self.bus.tee(log)
         self.started = time.time()
         self.config: Config = load(path)
         self.servers: dict[str, Server] = {}
@@ -149,6 +151,7 @@ class App:
         self.forwarding.update(self.config, self.servers, self.now())
 
     def _committed(self, vlan: str, rows: Sequence[Row]) -> None:
+        self.bus.changed(vlan, rows, self.now())
         if self.forwarding.committed(vlan, rows, self.now()):
             asyncio.get_running_loop().call_soon(self._update_forwarding)
 

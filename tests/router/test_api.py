@@ -17,6 +17,7 @@ from dhcpd.leases import BOUND, Row
 from leasebroker.source import Source
 from router import api, view
 from router.app import App
+from router.events import Bus
 from router.settings import Api
 from tests.dhcpd.script import START, ip, mac, scope, span
 from tests.wire.control import Answer, ask
@@ -46,6 +47,7 @@ class FakeApp:
         self.servers = {engine.scope.name: FakeServer(engine) for engine in engines}
         self.source = Source(lambda: self.servers)  # type: ignore[arg-type,return-value]
         self.containers = FakeContainers()
+        self.bus = Bus()
         self.config = SimpleNamespace(api=None)
         self.outcome: tuple[list[str], list[str]] = ([], [])
 

@@ -1,0 +1,172 @@
+"""What happens, as events for who watches: the log's notes, and every change of a lease.
+
+For the loop's thread. What is not looked at is not rendered: a storm of leases costs a tuple each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from dhcpd.decision import Note
+from dhcpd.identity import container_of
+from dhcpd.leases import BOUND, DECLINED, Row
+from dhcpd.pool import dotted
+
+KEPT = 1000
+"""Events that the bus remembers, and that may wait for one subscriber."""
+MAX_SUBSCRIBERS = 32
+
+
+_ENDED = {"state": "expired", "hostname": None, "container": None}
+
+
+class BusyError(Exception):
+    """There are `MAX_SUBSCRIBERS` already."""
+
+
+class Change(NamedTuple):
+    """A row that is on the disk, at a service time."""
+
+    vlan: str
+    row: Row
+    now: float
+
+
+class Event(NamedTuple):
+    """``at`` is wall clock time."""
+
+    id: int
+    at: float
+    what: Note | Change
+
+    @property
+    def name(self) -> str:
+        return self.what.event if isinstance(self.what, Note) else "lease"
+
+    def shown(self) -> dict[str, Any]:
+        """``{"id", "at", "level", "event", ...fields}``, as `GET /events` tells it."""
+        at = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        head: dict[str, Any] = {"id": self.id, "at": at, "level": "info", "event": self.name}
+        if isinstance(self.what, Note):
+            head["level"] = self.what.level
+            return head | self.what.fields | head
+        return head | lease_fields(*self.what)
+
+    def text(self) -> str:
+        """One JSON object on one line."""
+        return json.dumps(self.shown(), default=str)
+
+
+def lease_fields(vlan: str, row: Row, now: float) -> dict[str, Any]:
+    """``state``: ``bound``, ``expired`` (also: released), ``declined``, or ``free`` when the address is nobody's."""
+    state = "declined" if row.state == DECLINED else "free"
+    if row.state == BOUND:
+        state = "bound" if row.expires is None or row.expires > now else "expired"
+    return {
+        "vlan": vlan,
+        "address": dotted(row.address),
+        "state": state,
+        "mac": row.mac.hex(":") or None,
+        "hostname": row.hostname or None,
+        "container": container_of(row.client),
+    }
+
+
+class Subscription:
+    """The events that wait for one reader: the latest `KEPT`, older ones are lost and counted in ``lost``."""
+
+    def __init__(self, backlog: Iterable[Event], *, has_gap: bool) -> None:
+        self.lost = int(has_gap)
+        self._waiting: deque[Event] = deque(backlog, maxlen=KEPT)
+        self._news = asyncio.Event()
+        self._is_closed = False
+        if self._waiting or has_gap:
+            self._news.set()
+
+    def put(self, event: Event) -> None:
+        self.lost += len(self._waiting) == KEPT
+        self._waiting.append(event)
+        self._news.set()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self._is_closed = True
+        self._news.set()
+
+    async def take(self, seconds: float) -> tuple[list[Event], int] | None:
+        """What waits, and how many were lost before it, as soon as there is some; nothing after so many seconds, None
+        when nothing more will come."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return [], 0
+        if self._is_closed:
+            return None
+        self._news.clear()
+        events, lost = list(self._waiting), self.lost
+        self._waiting.clear()
+        self.lost = 0
+        return events, lost
+
+
+class Bus:
+    """Takes notes and changed leases, keeps the last `KEPT` of them, and gives them to its subscribers."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._last = int(clock() * 1000)  # of the start: no id of a former run is mistaken for one of this
+        self._ring: deque[Event] = deque(maxlen=KEPT)
+        self._subscriptions: set[Subscription] = set()
+
+    def tee(self, log: Callable[[Note], None]) -> Callable[[Note], None]:
+        """A log that writes to ``log``, and to the bus."""
+
+        def both(note: Note) -> None:
+            log(note)
+            self.put(note)
+            if note.event == "expired":  # the end that no row tells
+                self.put(Note("info", "lease", _ENDED | note.fields))
+
+        return both
+
+    def put(self, what: Note | Change) -> None:
+        self._last += 1
+        event = Event(self._last, self._clock(), what)
+        self._ring.append(event)
+        for one in self._subscriptions:
+            one.put(event)
+
+    def changed(self, vlan: str, rows: Sequence[Row], now: float) -> None:
+        """Leases of a VLAN are on the disk."""
+        for row in rows:
+            self.put(Change(vlan, row, now))
+
+    def latest(self, most: int) -> list[Event]:
+        """The last events, oldest first."""
+        return list(self._ring)[-most:] if most > 0 else []
+
+    def subscribe(self, after: int | None = None) -> Subscription:
+        """What happens from now on, or after the event of that id. Raises `BusyError`."""
+        if len(self._subscriptions) >= MAX_SUBSCRIBERS:
+            raise BusyError(f"{MAX_SUBSCRIBERS} watch already: end one of them")
+        oldest = self._ring[0].id if self._ring else self._last + 1
+        has_gap = after is not None and not oldest - 1 <= after <= self._last
+        backlog = [] if after is None or has_gap else [one for one in self._ring if one.id > after]
+        subscription = Subscription(backlog, has_gap=has_gap)
+        self._subscriptions.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        self._subscriptions.discard(subscription)
+
+    def close(self) -> None:
+        """End all subscriptions."""
+        for one in self._subscriptions:
+            one.close()

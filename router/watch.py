@@ -1,0 +1,62 @@
+"""What the control API tells of what happens and what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from router.events import BusyError, Subscription
+
+if TYPE_CHECKING:
+    from router.app import App
+
+KEEPALIVE_SECONDS = 15.0
+PACE_SECONDS = 0.1
+"""Between two writes to a watcher: what a storm costs is bounded, for events that are lost are not rendered."""
+
+
+class Watch:
+    """The handlers, for one service."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/events", self._events)]
+
+    async def close(self, _application: web.Application) -> None:
+        """End the answers that have no end."""
+        self._app.bus.close()
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events: ``id``, ``event`` and ``data``, a JSON object. With the header Last-Event-ID (or
+        ``?after=``) those after it too; ``resync`` says that some are lost, and how many if that is known."""
+        last = request.headers.get("Last-Event-ID") or request.query.get("after")
+        after = int(last) if last is not None and last.isascii() and last.isdecimal() and len(last) < 20 else None
+        try:
+            subscription = self._app.bus.subscribe(after)
+        except BusyError as error:
+            return web.json_response({"error": str(error)}, status=503)
+        try:
+            return await self._stream(request, subscription)
+        finally:
+            self._app.bus.unsubscribe(subscription)
+
+    async def _stream(self, request: web.Request, subscription: Subscription) -> web.StreamResponse:
+        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        await response.write(b": lanward\n\n")
+        try:
+            while (news := await subscription.take(KEEPALIVE_SECONDS)) is not None:
+                events, lost = news
+                lines = [f"event: resync\ndata: {json.dumps({'event': 'resync', 'lost': lost})}\n\n"] if lost else []
+                lines += [f"id: {one.id}\nevent: {one.name}\ndata: {one.text()}\n\n" for one in events]
+                await response.write("".join(lines or [":\n\n"]).encode())
+                await asyncio.sleep(PACE_SECONDS)
+        except ConnectionError:
+            pass
+        return response
