@@ -107,11 +107,13 @@ class Api:
         response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
         return response
 
-    async def _map(self, _request: web.Request) -> web.Response:
-        return web.json_response(picture(self._app))
+    async def _map(self, request: web.Request) -> web.Response:
+        """What `picture` says, and as ``session`` whether there is one that may be ended."""
+        ask = _ask(request)
+        return web.json_response(picture(self._app) | {"session": bool(ask.here and ask.cookie)})
 
     async def _verified(self, _request: web.Request) -> web.Response:
-        return web.json_response(self._reachability.shown())
+        return web.json_response(await self._reachability.shown())
 
     async def _verify(self, _request: web.Request) -> web.Response:
         """As ``GET``, measured anew, which takes seconds; 503 when it is not permitted."""

@@ -56,15 +56,16 @@ class Event(NamedTuple):
         if isinstance(self.what, Note):
             head["level"] = self.what.level
             return head | self.what.fields | head
-        return head | lease_fields(*self.what)
+        return head | lease_fields(*self.what, self.at)
 
     def text(self) -> str:
         """One JSON object on one line."""
         return json.dumps(self.shown(), default=str)
 
 
-def lease_fields(vlan: str, row: Row, now: float) -> dict[str, Any]:
-    """``state``: ``bound``, ``expired`` (also: released), ``declined``, or ``free`` when the address is nobody's."""
+def lease_fields(vlan: str, row: Row, now: float, at: float) -> dict[str, Any]:
+    """``state``: ``bound``, ``expired`` (also: released), ``declined``, or ``free`` when the address is nobody's.
+    ``expires`` as in ``/leases``. ``at``: the wall clock's time at ``now``."""
     state = "declined" if row.state == DECLINED else "free"
     if row.state == BOUND:
         state = "bound" if row.expires is None or row.expires > now else "expired"
@@ -75,7 +76,12 @@ def lease_fields(vlan: str, row: Row, now: float) -> dict[str, Any]:
         "mac": row.mac.hex(":") or None,
         "hostname": row.hostname or None,
         "container": container_of(row.client),
+        "expires": None if row.expires is None else _second(row.expires - now + at),
     }
+
+
+def _second(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Subscription:

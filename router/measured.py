@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import time
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from dhcpd.decision import Note
 from router import verify
 from router.picture import rows
+from router.policy import Row, expected, internet
 from router.settings import Config
 from router.view import JsonObject, iso_time
 
@@ -27,14 +29,15 @@ class Reachability:
         self._app = app
         self._task: asyncio.Task[None] | None = None
         self._config: Config | None = None
-        self._found: JsonObject = {"at": None, "rows": [], "notes": [], "nodes": 0, "of": 0}
+        self._found: JsonObject = {}
 
-    def shown(self) -> JsonObject:
+    async def shown(self) -> JsonObject:
         """What ``/verify`` answers: ``rows`` as ``lanward verify --json`` prints them, ``notes`` on what was not
-        measured, ``at`` when (null: not yet), ``nodes`` how many of all (``of``) were asked; ``is_old``: the
-        configuration was changed since; ``is_running``: it is being measured now."""
+        measured, ``at`` when (null: not yet, then ``measured`` is null in all rows), ``nodes`` how many of all (``of``)
+        were asked; ``is_old``: the configuration was changed since; ``is_running``: it is being measured now."""
+        found = self._found or await asyncio.to_thread(self._said, self._known(), None, [], [])
         is_old = self._config is not None and self._config is not self._app.config
-        return {**self._found, "is_old": is_old, "is_running": self._task is not None}
+        return {**found, "is_old": is_old, "is_running": self._task is not None}
 
     async def measure(self) -> JsonObject:
         """`shown` after a new measurement, or the one that is under way. Raises `router.NotRunningError`."""
@@ -42,7 +45,7 @@ class Reachability:
             self._task = asyncio.create_task(self._measure())
             self._task.add_done_callback(self._ended)
         await asyncio.shield(self._task)
-        return self.shown()
+        return await self.shown()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         task.exception()  # told to who asked, if they still are there
@@ -57,12 +60,19 @@ class Reachability:
         with ThreadPoolExecutor(1, "verify") as thread:  # it goes into other namespaces: no other work finds it there
             outcome = await asyncio.get_running_loop().run_in_executor(thread, verify.look, known, None)
         measured, notes = verify.conclude(known, outcome, self._known())
-        found = [verify.shown(row, result) for row, result in zip(outcome.rows, measured, strict=True)]
-        count = sum(len(server.engine.book.by_address) for server in self._app.servers.values())
         self._config = known.config
-        self._found = {"at": iso_time(time()), "rows": found, "notes": notes, "nodes": len(known.nodes), "of": count}
-        differing = sum(one["measured"] not in (None, one["expected"]) for one in found)
-        self._app.log(Note("info", "verified", {"rows": len(found), "differing": differing}))
+        self._found = self._said(known, iso_time(time()), list(zip(outcome.rows, measured, strict=True)), notes)
+        differing = sum(verify.differs(*one) for one in zip(outcome.rows, measured, strict=True))
+        self._app.log(Note("info", "verified", {"rows": len(measured), "differing": differing}))
+
+    def _said(
+        self, known: verify.Known, at: str | None, found: Sequence[tuple[Row, bool | None]], notes: list[str]
+    ) -> JsonObject:
+        outside = [] if known.config.wan is None else [internet(0)]
+        pairs = found or [(row, None) for row in expected(known.config, known.nodes, outside)]
+        count = sum(len(server.engine.book.by_address) for server in self._app.servers.values())
+        shown = [verify.shown(row, result) for row, result in pairs]
+        return {"at": at, "rows": shown, "notes": notes, "nodes": len(known.nodes), "of": count}
 
     def _known(self) -> verify.Known:
         app = self._app

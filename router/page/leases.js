@@ -152,7 +152,7 @@ function status(node) {
 function until(node) {
   if (node.was) return node.until ?? "";
   if (node.state === "reserved") return "";
-  if (node.expires === null) return node.state === "bound" && node.expires_known !== false ? "never" : "";
+  if (node.expires === null) return node.state === "bound" ? "never" : "";
   const left = node.expires - now();
   return left > 0 ? `in ${span(left)}` : `${span(-left)} ago`;
 }

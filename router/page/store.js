@@ -97,6 +97,7 @@ function takeRow(row) {
   const before = state.nodes.get(key);
   const node = { ...row, key, num: toNumber(row.address) };
   node.label = node.container || node.hostname || "";
+  node.expires_at = row.expires;
   node.expires = row.expires ? Date.parse(row.expires) / 1000 : null;
   node.words = [node.address, node.label, node.mac, node.vlan, node.state, node.kind, node.client_id]
     .filter(Boolean).join(" ").toLowerCase();
@@ -131,7 +132,7 @@ export function takeLease(event) {
     client_id: kept?.client_id ?? null,
     hostname: event.hostname ?? kept?.hostname ?? reserved?.name ?? null,
     container,
-    expires: event.expires ?? null,
+    expires: event.expires === undefined ? kept?.expires_at ?? null : event.expires,
     fits: kept?.fits ?? true,
   });
   return node.state === "bound" && before?.state !== "bound" ? node : null;
