@@ -25,6 +25,7 @@ from router.config import Config, ConfigError, Vlan, load
 from router.containers import Containers
 from router.control import Control
 from router.events import Bus
+from router.history import History
 from router.legs import Legs
 from router.nfnetlink import FirewallError
 
@@ -59,6 +60,7 @@ class App:
         """Serve until SIGTERM or SIGINT. Raises `StoreError`, `LinkError` or `ControlError` when it cannot start."""
         loop = asyncio.get_running_loop()
         self.store = Store(self.state)
+        self.history = History(self.state, self.config.history)
         self.host = Host(self.store, self.now, self.log, self._committed)
         try:
             self._stamp = self.store.latest()
@@ -66,6 +68,7 @@ class App:
             self._serve(self.config.vlans, self._open(self.config.vlans))
             self.host.start()
             self.store.start(loop.call_soon_threadsafe)
+            self.history.start()
             gc.freeze()
             gc.enable()
             await self._until_stopped(loop)
@@ -74,6 +77,7 @@ class App:
                 server.stop()
             self.host.close()
             self.store.close()
+            self.history.close()
             for server in self.servers.values():
                 server.link.close()
 
@@ -131,6 +135,7 @@ class App:
             return errors, []
         changes = diff(self.config, new)
         self.config = new
+        self.history.keep = new.history
         self._serve(new.vlans, links)
         self._update_forwarding()
         self._follower = asyncio.get_running_loop().create_task(self.containers.reload(new, self.host))
@@ -151,8 +156,10 @@ class App:
         self.forwarding.update(self.config, self.servers, self.now())
 
     def _committed(self, vlan: str, rows: Sequence[Row]) -> None:
-        self.bus.changed(vlan, rows, self.now())
-        if self.forwarding.committed(vlan, rows, self.now()):
+        now = self.now()
+        self.bus.changed(vlan, rows, now)
+        self.history.put(vlan, rows, now)
+        if self.forwarding.committed(vlan, rows, now):
             asyncio.get_running_loop().call_soon(self._update_forwarding)
 
     def _open(self, vlans: tuple[Vlan, ...]) -> dict[str, Link]:

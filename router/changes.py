@@ -124,5 +124,6 @@ def _rest(config: Config) -> dict[str, Facts]:
     return {
         "wan": {"network": wan.network or "", "interface": wan.interface or ""} if wan else {},
         "docker": {"socket": docker.socket, "netns": docker.netns},
+        "history": {"max_age": span(config.history.max_age), "max_size": f"{config.history.max_size >> 20}MiB"},
         "api": {"listen": f"{api.host}:{api.port}", "hosts": ", ".join(api.hosts)} if api else {},
     }

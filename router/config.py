@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dhcpd.pool import dotted
-from dhcpd.values import address, boolean, domain, network, shown, text
+from dhcpd.values import address, boolean, domain, duration, network, shown, text
 from leasebroker.identity import container_name
 from router.nodes import Nodes, interface, node_name, port, ports
-from router.settings import Allow, Api, Broadcast, Config, Docker, Ports, Publish, Trunk, Uplink, Vlan, Wan
+from router.settings import Allow, Api, Broadcast, Config, Docker, Keep, Ports, Publish, Trunk, Uplink, Vlan, Wan
 from router.tables import Errors, Table
 from router.vlans import Neighbours, read_vlan
 
@@ -52,7 +52,7 @@ def parse(source: str) -> Config:
     publish = _read_publishes(root.tables("publish"), nodes)
     broadcast = tuple(_read_broadcast(table, nodes) for table in root.tables("broadcast"))
     docker, api = _read_docker(root), _read_api(root)
-    trunk = _read_trunk(root, vlans)
+    trunk, history = _read_trunk(root, vlans), _read_history(root)
     root.finish()
     if errors.lines:
         raise ConfigError(errors.lines)
@@ -65,6 +65,7 @@ def parse(source: str) -> Config:
         docker,
         api,
         trunk,
+        history,
     )
 
 
@@ -233,6 +234,26 @@ def _read_docker(root: Table) -> Docker:
     )
     table.finish()
     return docker
+
+
+_SIZE = re.compile(r"([0-9]{1,6})(MiB|GiB)")
+_SMALLEST_HISTORY = 8 << 20
+
+
+def _size(value: object) -> int:
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or (size := int(match[1]) << (20 if match[2] == "MiB" else 30)) < _SMALLEST_HISTORY:
+        raise ValueError(f'expected a size such as "150MiB" or "1GiB", at least "8MiB", not {shown(value)}')
+    return size
+
+
+def _read_history(root: Table) -> Keep:
+    default, table = Keep(), root.table("history")
+    if table is None:
+        return default
+    keep = Keep(table.get("max_age", duration, default.max_age), table.get("max_size", _size, default.max_size))
+    table.finish()
+    return keep
 
 
 def _listen(value: object) -> tuple[str, int]:

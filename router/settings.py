@@ -74,6 +74,14 @@ class Docker:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """How much of the history is kept: seconds, and bytes."""
+
+    max_age: int = 400 * 86400
+    max_size: int = 150 << 20
+
+
+@dataclass(frozen=True, slots=True)
 class Api:
     """The control API on TCP; ``host`` is an IPv4 address."""
 
@@ -183,6 +191,7 @@ class Config:
     docker: Docker = Docker()
     api: Api | None = None
     trunk: Trunk | None = None
+    history: Keep = Keep()
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
