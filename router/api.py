@@ -13,6 +13,7 @@ from aiohttp import web
 
 from dhcpd.pool import dotted
 from leasebroker.identity import container_name
+from router.steer import Steer
 from router.view import lease, lease_addresses, metrics, status
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Api:
                 web.post("/reload", self._reload),
             ]
         )
+        application.add_routes(Steer(self._app).routes())
         return application
 
     async def start(self, listening: Iterable[socket.socket]) -> None:
