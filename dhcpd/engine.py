@@ -289,9 +289,7 @@ class Engine:
             if (container := container_of(binding.client)) is not None:
                 note.fields["container"] = container
             return Decision(note=note)
-        row = self.book.forget(binding)
-        self._allocator.give_back(binding.address)
-        return Decision([row], None, self._note("info", "quarantine_ended", row))
+        return self._forget(binding, "quarantine_ended")
 
     def heard(self, address: int, mac: bytes, now: float) -> Decision:
         """Somebody at ``mac`` answers for ``address`` by ARP. The holder of the address may; anybody else is a squatter
@@ -371,6 +369,28 @@ class Engine:
                 self.book.grant(row, self.directory.owner_of(row))
             elif (held := self.book.by_address.get(row.address)) is not None:
                 self.book.forget(held)
+
+    # -- the operator's hand
+
+    def drop(self, address: int) -> Decision | None:
+        """Forget whose an address is or was; what is reserved stays so. Its holder goes on until it renews, and has it
+        again then if it is still free. None when it is nobody's, or quarantined."""
+        binding = self.book.by_address.get(address)
+        if binding is None or binding.state != BOUND:
+            return None
+        self._allocator.withdraw(binding.owner)
+        return self._forget(binding, "lease_dropped")
+
+    def clear(self, address: int) -> Decision | None:
+        """End the quarantine of an address; None when it is in none. Whoever still answers for it is heard again."""
+        binding = self.book.by_address.get(address)
+        return None if binding is None or binding.state == BOUND else self._forget(binding, "quarantine_cleared")
+
+    def _forget(self, binding: Binding, event: str) -> Decision:
+        note = self._note("info", event, binding.row())
+        row = self.book.forget(binding)
+        self._allocator.give_back(binding.address)
+        return Decision([row], None, note)
 
     # -- the operator's questions
 

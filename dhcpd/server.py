@@ -144,11 +144,15 @@ class Server:
         if not decision.rows:
             self.finish(decision)
             return address
+        return address if await self.commit(decision) else None
+
+    async def commit(self, decision: Decision) -> bool:
+        """Carry a decision out, and back when its rows are on the disk; False when the disk refuses."""
         done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
         self._host.store.commit([(self.vlan_id, row) for row in decision.rows], done.set_result)
         error = await asyncio.shield(done)
         self.committed([decision], error)
-        return address if error is None else None
+        return error is None
 
     def step(self, seconds: int) -> None:
         """The clock was set by so much."""

@@ -17,6 +17,7 @@ from router import NotRunningError, page
 from router.access import COOKIE, HEADERS, SESSION_SECONDS, Access, Ask, Refusal
 from router.measured import Reachability
 from router.picture import picture
+from router.steer import Steer
 from router.view import lease, lease_addresses, metrics, status
 from router.watch import Watch
 
@@ -66,6 +67,7 @@ class Api:
         watch = Watch(self._app)
         application.add_routes(watch.routes())
         application.on_shutdown.append(watch.close)
+        application.add_routes(Steer(self._app).routes())
         return application
 
     async def start(self, listening: Iterable[socket.socket]) -> None:

@@ -21,13 +21,15 @@ from dhcpd.settings import Scope
 from dhcpd.store import Store
 from leasebroker.source import Source
 from router import SOCKET_NAME, capabilities
-from router.config import Config, ConfigError, Vlan, load
+from router.config import Config, ConfigError, Vlan, parse, read
 from router.containers import Containers
 from router.control import Control
 from router.events import Bus
 from router.history import History
+from router.kept import Keeper
 from router.legs import Legs
 from router.nfnetlink import FirewallError
+from router.settings import Entry
 
 MAX_TICK, MIN_TICK = 1.0, 0.1
 """Seconds between two looks at what time brings."""
@@ -39,7 +41,7 @@ def monotonic() -> float:
 
 
 class App:
-    """The running service. ``log`` writes a `Note`; `reload` and `run` are its verbs."""
+    """The running service. ``log`` writes a `Note`; `reload`, `keep` and `run` are its verbs."""
 
     def __init__(self, path: Path, state: Path, log: Callable[[Note], None]) -> None:
         self.path = path
@@ -47,7 +49,10 @@ class App:
         self.bus = Bus()
         self.log = log = self.bus.tee(log)
         self.started = time.time()
-        self.config: Config = load(path)
+        self.text = read(path)
+        """The configuration file as it is in force."""
+        self.kept = Keeper(state, log)
+        self.config: Config = parse(self.text, self.kept.entries)
         self.servers: dict[str, Server] = {}
         self.legs = Legs(log)
         self.source = Source(lambda: self.servers)
@@ -63,6 +68,7 @@ class App:
         self.history = History(self.state, self.config.history)
         self.host = Host(self.store, self.now, self.log, self._committed)
         try:
+            self.kept.tidy(self.config.kept)
             self._stamp = self.store.latest()
             self.clock = Clock(time.time(), monotonic(), self._stamp)
             self._serve(self.config.vlans, self._open(self.config.vlans))
@@ -124,22 +130,47 @@ class App:
 
         Returns (errors, changes): one of them is empty.
         """
-        from router.changes import diff  # noqa: PLC0415 - not before the first reload: 10 ms
+        errors, changes = self._change(lambda: read(self.path), self.kept.entries)
+        if errors:
+            self.log(Note("error", "reload_refused", {"file": str(self.path), "errors": errors}))
+        else:
+            self.log(Note("info", "reloaded", {"file": str(self.path), "changes": changes}))
+        return errors, changes
+
+    async def keep(self, entries: Sequence[Entry]) -> list[str]:
+        """Have these reservations beside those of the file that is in force, on the disk first; for the holder of
+        ``kept.lock``. Returns the errors, and then all is as it was."""
+        before = self.kept.entries
+        errors = await self.kept.write(entries)
+        if errors:
+            return errors
+        errors, changes = self._change(lambda: self.text, entries)
+        if errors:
+            await self.kept.write(before)
+            self.log(Note("error", "reservations_refused", {"errors": errors}))
+        else:
+            self.log(Note("info", "reservations_changed", {"changes": changes}))
+        return errors
+
+    def _change(self, text: Callable[[], str], entries: Sequence[Entry]) -> tuple[list[str], list[str]]:
+        """Change over to a file's text and the reservations beside it; returns (errors, changes)."""
+        from router.changes import diff  # noqa: PLC0415 - not before the first change: 10 ms
 
         try:
-            new = load(self.path)
+            source = text()
+            new = parse(source, entries)
             links = self._prepare(new)
         except (ConfigError, LinkError, FirewallError) as error:
-            errors = error.errors if isinstance(error, ConfigError) else [str(error)]
-            self.log(Note("error", "reload_refused", {"file": str(self.path), "errors": errors}))
-            return errors, []
+            return error.errors if isinstance(error, ConfigError) else [str(error)], []
         changes = diff(self.config, new)
-        self.config = new
+        self.text, self.config = source, new
         self.history.keep = new.history
         self._serve(new.vlans, links)
         self._update_forwarding()
-        self._follower = asyncio.get_running_loop().create_task(self.containers.reload(new, self.host))
-        self.log(Note("info", "reloaded", {"file": str(self.path), "changes": changes}))
+        loop = asyncio.get_running_loop()
+        self._follower = loop.create_task(self.containers.reload(new, self.host))
+        if self.kept.take(entries, new.kept):
+            self._writer = loop.create_task(self.kept.write_the_rest())
         return [], changes
 
     def _prepare(self, new: Config) -> dict[str, Link]:

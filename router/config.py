@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -13,7 +14,8 @@ from dhcpd.pool import dotted
 from dhcpd.values import address, boolean, domain, duration, network, shown, text
 from leasebroker.identity import container_name
 from router.nodes import Nodes, interface, node_name, port, ports
-from router.settings import Allow, Api, Broadcast, Config, Docker, Keep, Ports, Publish, Trunk, Uplink, Vlan, Wan
+from router.reservations import Additions
+from router.settings import Allow, Api, Broadcast, Config, Docker, Entry, Keep, Ports, Publish, Trunk, Uplink, Vlan, Wan
 from router.tables import Errors, Table
 from router.vlans import Neighbours, read_vlan
 
@@ -32,22 +34,28 @@ class ConfigError(Exception):
         self.errors = errors
 
 
-def load(path: Path) -> Config:
+def load(path: Path, entries: Sequence[Entry] = ()) -> Config:
     """`parse` of a file. Raises `ConfigError`, also when the file cannot be read."""
+    return parse(read(path), entries)
+
+
+def read(path: Path) -> str:
+    """The text of a file. Raises `ConfigError`."""
     try:
-        return parse(path.read_text(encoding="utf-8-sig"))
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror or error}"]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: byte {error.start} is not UTF-8"]) from None
 
 
-def parse(source: str) -> Config:
-    """The configuration in a TOML text. Raises `ConfigError`, and nothing else, with all errors."""
+def parse(source: str, entries: Sequence[Entry] = ()) -> Config:
+    """The configuration in a TOML text, and with it the reservations of ``entries`` that find a place there
+    (`Config.kept`). Raises `ConfigError`, and nothing else, with all errors of the text."""
     errors = Errors()
-    root = Table("", _toml(source), errors)
+    root, additions = Table("", _toml(source), errors), Additions(entries)
     wan = _read_wan(root)
-    vlans, nodes = _read_vlans(root, has_wan="wan" in root)
+    vlans, nodes = _read_vlans(root, additions, has_wan="wan" in root)
     allow = tuple(_read_allow(table, nodes) for table in root.tables("allow"))
     publish = _read_publishes(root.tables("publish"), nodes)
     broadcast = tuple(_read_broadcast(table, nodes) for table in root.tables("broadcast"))
@@ -66,6 +74,7 @@ def parse(source: str) -> Config:
         api,
         trunk,
         history,
+        tuple(additions.kept),
     )
 
 
@@ -129,12 +138,12 @@ def _read_trunk(root: Table, vlans: tuple[Vlan, ...]) -> Trunk | None:
     return Trunk(name) if name else None
 
 
-def _read_vlans(root: Table, *, has_wan: bool) -> tuple[tuple[Vlan, ...], Nodes]:
+def _read_vlans(root: Table, additions: Additions, *, has_wan: bool) -> tuple[tuple[Vlan, ...], Nodes]:
     tables = root.tables("vlan")
     if not tables:
         root.error("vlan", "at least one [[vlan]] is needed")
     before = Neighbours()
-    vlans = tuple(vlan for vlan in [read_vlan(table, before) for table in tables] if vlan)
+    vlans = tuple(vlan for vlan in [read_vlan(table, before, additions) for table in tables] if vlan)
     return vlans, Nodes((vlan.scope for vlan in vlans), before.names, has_wan=has_wan)
 
 

@@ -100,7 +100,13 @@ class Forwarding:
         """
         if vlan in self._guarded:
             self._succeeds(self._admit, vlan, rows, now)
-        return bool(self._named) and any((vlan, name) in self._named for row in rows for name in _names(row))
+        return bool(self._named) and any(self._concerns(vlan, row) for row in rows)
+
+    def _concerns(self, vlan: str, row: Row) -> bool:
+        """Whether a node that the rules name has a lease by it, or has lost one."""
+        if row.state == BOUND:
+            return any((vlan, name) in self._named for name in _names(row))
+        return self._wiring is not None and row.address in self._wiring.nodes.values()
 
     def status(self) -> dict[str, Any]:
         """What ``GET /status`` shows of it."""

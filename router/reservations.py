@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
@@ -13,9 +13,10 @@ from dhcpd.pool import dotted
 from dhcpd.settings import Boot, Options, Reservation
 from dhcpd.values import address, client_id, domain, mac, text
 from leasebroker.identity import container_name
-from router.nodes import node_name
+from router.nodes import node_name, vlan_name
 from router.plan import Plan
-from router.tables import Table
+from router.settings import Entry, Kept
+from router.tables import Errors, Table
 
 SHORT_NAMES: dict[str, int] = {"dns": 6, "domain": 15, "mtu": 26, "ntp": 42, "domain_search": 119, "routes": 121}
 """Settings of their own for the usual options."""
@@ -61,6 +62,69 @@ def read_reservation(table: Table, vlan: str, plan: Plan, offered: Offered) -> R
         reserved,
         {code: data for code, data in sent.items() if offered.options.get(code) != data},
         None if boot == offered.boot else boot,
+    )
+
+
+class Additions:
+    """The reservations that are kept beside the file, while it is read: the file wins over each of them, and an earlier
+    one over a later."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._places = [_place(number, one) for number, one in enumerate(entries)]
+        self.kept = [
+            Kept(one, f"{place}: the file has no VLAN of this name")
+            for place, one in zip(self._places, entries, strict=True)
+        ]
+
+    def without_effect(self, vlan: str) -> None:
+        """Another server serves that VLAN."""
+        for number, entry in self._of(vlan):
+            why = f"{self._places[number]}: another server serves {vlan} (dhcp is external)"
+            self.kept[number] = Kept(entry, why)
+
+    def read(
+        self, vlan: str, table: Table, plan: Plan, offered: Offered, written: Sequence[Reservation]
+    ) -> Iterator[Reservation]:
+        """Those of a VLAN that find a place beside what is ``written`` in its table."""
+        errors = table.errors
+        names = {one.name: one for one in written}
+        places: set[str] = set()
+        for number, entry in self._of(vlan):
+            place, values = self._places[number], {key: one for key, one in entry.items() if key != "vlan"}
+            if same := names.get(str(entry.get("name"))):
+                alone = Errors()
+                made = read_reservation(Table(place, values, alone), table.place, plan, offered)
+                if not alone.lines and covers(same, made):
+                    self.kept[number] = Kept(entry, is_redundant=True)
+                    continue
+            with errors.trial() as lines:
+                made = read_reservation(Table(place, values, errors), table.place, plan, offered)
+                if place in places:
+                    errors.add(place, "the name is taken already by an earlier one")
+            self.kept[number] = Kept(entry, "; ".join(lines) or None)
+            if not lines:
+                places.add(place)
+                yield made
+
+    def _of(self, vlan: str) -> list[tuple[int, Entry]]:
+        return [(number, one.entry) for number, one in enumerate(self.kept) if one.entry.get("vlan") == vlan]
+
+
+def _place(number: int, entry: Entry) -> str:
+    try:
+        return f"{vlan_name(entry.get('vlan'))}/{node_name(entry.get('name'))}"
+    except ValueError:
+        return f"reservations.json[{number}]"
+
+
+def covers(one: Reservation, other: Reservation) -> bool:
+    """Whether a reservation says all that another of that name says."""
+    return (
+        (one.name, one.client_id, one.container, one.address)
+        == (other.name, other.client_id, other.container, other.address)
+        and set(other.macs) <= set(one.macs)
+        and other.options.items() <= dict(one.options).items()
+        and other.boot in (None, one.boot)
     )
 
 

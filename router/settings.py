@@ -5,12 +5,18 @@ Addresses are integers, times are seconds. `dhcpd.settings` has what concerns a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Network
+from typing import Any
 
 from dhcpd.pool import dotted
 from dhcpd.settings import Scope
+
+Entry = Mapping[str, Any]
+"""A reservation that was made on the running service: ``vlan``, and as in the file ``name``, one of ``mac``,
+``client_id`` and ``container``, and mostly ``address``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +186,19 @@ class Broadcast:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of an `Entry` beside the file."""
+
+    entry: Entry
+    why: str | None = None
+    """Why it is set aside, ``place: message``; None when it is in force."""
+    is_redundant: bool = False
+    """The file says the same."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """The whole file."""
+    """The whole file, and what is kept beside it."""
 
     vlans: tuple[Vlan, ...]
     wan: Wan | None = None
@@ -192,6 +209,8 @@ class Config:
     api: Api | None = None
     trunk: Trunk | None = None
     history: Keep = Keep()
+    kept: tuple[Kept, ...] = ()
+    """The entries beside the file, in their order; those in force are among the reservations of their VLANs."""
 
     @property
     def scopes(self) -> tuple[Scope, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 
 from dhcpd.values import shown, suggestion
@@ -19,15 +20,32 @@ class Errors:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self._claims: dict[Hashable, dict[Hashable, str]] = defaultdict(dict)
+        self._made: list[tuple[Hashable, Hashable]] = []
 
     def add(self, place: str, message: object) -> None:
         self.lines.append(f"{place}: {message}" if place else str(message))
 
     def claim(self, kind: Hashable, value: Hashable, owner: str, place: str, what: object) -> None:
         """Take a value for ``owner`` (a place); at ``place``, report that another has it among those of this kind."""
-        first = self._claims[kind].setdefault(value, owner)
-        if first != owner:
-            self.add(place, f"{what} is taken already by {first}")
+        claims = self._claims[kind]
+        if value not in claims:
+            claims[value] = owner
+            self._made.append((kind, value))
+        elif claims[value] != owner:
+            self.add(place, f"{what} is taken already by {claims[value]}")
+
+    @contextmanager
+    def trial(self) -> Iterator[list[str]]:
+        """Read what may be left out: its errors are in the list and not among the others, and with any of them it has
+        claimed nothing."""
+        lines, self.lines, self._made = self.lines, [], []
+        trial = self.lines
+        try:
+            yield trial
+        finally:
+            self.lines = lines
+            for kind, value in self._made if trial else ():
+                del self._claims[kind][value]
 
 
 class Table:

@@ -11,7 +11,7 @@ from dhcpd.values import boolean, duration, mac, shown, span, whole
 from leasebroker.identity import container_name
 from router.nodes import interface, ports, vlan_name
 from router.plan import Plan
-from router.reservations import SHORT_NAMES, Offered, read_boot, read_options, read_reservation
+from router.reservations import SHORT_NAMES, Additions, Offered, read_boot, read_options, read_reservation
 from router.settings import Vlan
 from router.tables import Table
 
@@ -35,8 +35,9 @@ class Neighbours:
     """Place -> subnet."""
 
 
-def read_vlan(table: Table, before: Neighbours) -> Vlan | None:
-    """The VLAN of a ``[[vlan]]``, which is added to ``before``; None after an error that leaves no whole value."""
+def read_vlan(table: Table, before: Neighbours, additions: Additions) -> Vlan | None:
+    """The VLAN of a ``[[vlan]]``, which is added to ``before``, with what is kept beside the file; None after an error
+    that leaves no whole value."""
     name, tag = table.need("name", vlan_name), table.need("tag", whole(1, 4094))
     is_external = table.get("dhcp", _dhcp, "own") == "external"
     plan = Plan.read(table, is_external=is_external)
@@ -49,7 +50,8 @@ def read_vlan(table: Table, before: Neighbours) -> Vlan | None:
             table.errors.claim(key, value, table.place, table.at(key), value)
     _check_subnet(table, plan.subnet, before)
     before.names += [name] if name else []
-    scope = _external(table, name or "", plan) if is_external else _read_scope(table, name or "", plan)
+    read = _external if is_external else _read_scope
+    scope = read(table, name or "", plan, additions)
     encrypted_only, guard = table.get("encrypted_only", boolean, False), table.get("guard", boolean, False)
     if guard and is_external:
         table.error("guard", "needs the leases of all nodes, which another server has (dhcp is external)")
@@ -70,10 +72,11 @@ def _without_effect(_value: object) -> None:
     raise ValueError("has no effect: another server serves this VLAN (dhcp is external)")
 
 
-def _external(table: Table, name: str, plan: Plan) -> Scope:
+def _external(table: Table, name: str, plan: Plan, additions: Additions) -> Scope:
     """A VLAN that another server serves."""
     for key in _SERVING:
         table.get(key, _without_effect)
+    additions.without_effect(name)
     return Scope(name, plan.subnet or _NOWHERE, plan.router or 0, (), plan.landing_range(), is_external=True)
 
 
@@ -86,13 +89,14 @@ def _check_subnet(table: Table, subnet: IPv4Network | None, before: Neighbours) 
     before.subnets[table.place] = subnet
 
 
-def _read_scope(table: Table, name: str, plan: Plan) -> Scope:
+def _read_scope(table: Table, name: str, plan: Plan, additions: Additions) -> Scope:
     lease, shortest, longest = _read_lease_times(table)
     t1, t2 = _read_renewal(table)
     written, boot = {**plan.options(), **read_options(table, plan)}, read_boot(table, Boot())
     offered = Offered(written, complete_routes(written), boot)
     tables = table.tables("reservation")
     reservations = tuple(read_reservation(one, table.place, plan, offered) for one in tables)
+    reservations += tuple(additions.read(name, table, plan, offered, reservations))
     return Scope(
         name,
         plan.subnet or _NOWHERE,
