@@ -31,7 +31,7 @@ function write() {
   while (list.childElementCount > MOST) list.lastElementChild.remove();
 }
 
-const LOUD = new Set(["granted", "released", "reloaded", "pinned"]);
+const LOUD = new Set(["granted", "released", "reloaded", "pinned", "lease_dropped", "reservations_changed"]);
 
 /** Say it to who listens; one sentence every four seconds, however much happens. */
 function say(text) {
@@ -56,6 +56,9 @@ const SENTENCES = {
   declined: (event) => `${event.mac} says that ${event.address} is in use: in quarantine`,
   conflict: (event) => `${event.mac} answers for ${event.address}, which it was not given: in quarantine`,
   quarantine_ended: (event) => `${event.address} is out of quarantine`,
+  quarantine_cleared: (event) => `The quarantine of ${event.address} was cleared`,
+  lease_dropped: (event) => `The lease of ${who(event)} on ${event.address} was dropped`,
+  reservations_changed: (event) => `Reservations were changed: ${[event.changes].flat().join("; ")}`,
   refused: (event) => `${event.mac} was refused ${event.address}: ${event.why}`,
   pool_full: (event) => `The pool of ${event.vlan} is full`,
   pinned: (event) => `${event.container} runs with ${event.address} in ${event.vlan}`,

@@ -105,8 +105,6 @@ function soon(name, wait, call) {
   }, wait);
 }
 
-const RESERVATION = /reserv/;
-
 function take({ name, id, data }) {
   if (id !== null) lastId = id;
   if (name === "resync") soon("all", 200, load);
@@ -116,7 +114,7 @@ function take({ name, id, data }) {
   }
   activity.take({ event: name, ...data });
   if (data.container) soon("containers", 250, async () => takeContainers(await get("/containers")));
-  if (RESERVATION.test(name)) soon("reservations", 250, async () => takeReservations(await get("/reservations")));
+  if (name.startsWith("reservations")) soon("reservations", 250, async () => takeReservations(await get("/reservations")));
   if (name === "reloaded") soon("all", 400, load);
   if (name === "verified") soon("reach", 100, reach.load);
   if (data.level && data.level !== "info" || name.includes("warning")) soon("warnings", 1000, activity.load);

@@ -82,8 +82,14 @@ export function takeContainers(rows) {
   markAll();
 }
 
+/** Take the rows of /reservations; those that are set aside are warned of, and hold nothing. */
 export function takeReservations(rows) {
-  state.reservations = new Map(rows.map((row) => [keyOf(row.vlan, row.address ?? row.name), row]));
+  const valid = rows.filter((row) => row.problem === null);
+  state.reservations = new Map(valid.map((row) => [keyOf(row.vlan, row.address ?? row.name), row]));
+  for (const [key, node] of state.nodes) {
+    if (node.state === "reserved" && !state.reservations.has(key)) state.nodes.delete(key);
+  }
+  for (const row of valid) if (row.address && !state.nodes.has(keyOf(row.vlan, row.address))) takeRow(reservedRow(row));
   markAll();
 }
 
@@ -117,7 +123,7 @@ export function takeLease(event) {
   schedule();
   if (event.state === "free") {
     state.nodes.delete(key);
-    if (reserved) takeRow({ ...reservedRow(reserved), vlan: event.vlan, address: event.address });
+    if (reserved) takeRow(reservedRow(reserved));
     return null;
   }
   const isHolder = event.state === "expired" || event.mac === before?.mac;
@@ -138,10 +144,9 @@ export function takeLease(event) {
   return node.state === "bound" && before?.state !== "bound" ? node : null;
 }
 
-function reservedRow(row) {
-  const kind = row.container ? "container" : "device";
-  const { mac, client_id, container } = row;
-  return { state: "reserved", kind, mac: Array.isArray(mac) ? mac[0] : mac, client_id, container, hostname: row.name, expires: null };
+function reservedRow({ vlan, address, mac, client_id, container, name }) {
+  const kind = container ? "container" : "device";
+  return { vlan, address, state: "reserved", kind, mac, client_id, container, hostname: name, expires: null };
 }
 
 export const vlanOf = (name) => state.vlans.find((vlan) => vlan.name === name);

@@ -15,6 +15,8 @@ wanted() {
 	libc6-dev           compiles the load generator
 	dnsmasq-base        another server on the port
 	iptables            the article's rules, compared with
+	chromium            the page, as a browser shows it
+	chromium-driver     drives it
 	EOF
     [ "${1-}" = bench ] || return 0
     cat <<-EOF

@@ -121,7 +121,8 @@ def test_wrong_tokens_are_slowed_down_and_then_even_the_right_one_waits() -> Non
     assert wrong <= TRIES_AT_ONCE + 100 / TRY_SECONDS + 1
     late = access.wrong(API.token, "192.0.2.50", API, now)
     if late is not None:
-        assert (late.status, late.wait) == (429, pytest.approx(TRY_SECONDS, abs=TRY_SECONDS))
+        assert late.status == 429
+        assert 0 < late.wait <= 2 * TRY_SECONDS
     assert access.wrong(API.token, "192.0.2.51", API, now) is None  # another peer is not in its way
     assert access.wrong(API.token, "192.0.2.50", API, now + TRY_SECONDS) is None
 

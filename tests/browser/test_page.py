@@ -1,0 +1,333 @@
+"""The page in a real browser, on a truck with real clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from tests.browser.browser import Browser
+from tests.browser.conftest import API_PORT, TOKEN
+from tests.browser.forward import Forward
+from tests.lab.clients import Client
+from tests.lab.service import Service
+from tests.wire import control
+from tests.wire.segment import reservation, toml
+
+Plug = Callable[..., Client]
+
+
+def vlan(number: int, **settings: object) -> str:
+    base = f"10.0.{number}"
+    return "[[vlan]]\n" + toml(
+        name=f"vlan{number}", tag=number, subnet=f"{base}.0/24", router=f"{base}.1",
+        pools=[f"{base}.100-{base}.119"], probe=False, **settings,
+    )  # fmt: skip
+
+
+CAMERA = reservation(name="camera", mac="02:00:00:00:00:99", address="10.0.1.20")
+ALLOW = '[[allow]]\nfrom = "vlan2"\nto = "vlan1/camera"\nports = ["tcp/443", "icmp"]\n'
+PUBLISH = '[[publish]]\nport = "tcp/8080"\nto = "vlan1/camera"\n'
+CONFIG = '[wan]\ninterface = "wan"\n' + vlan(1) + CAMERA + vlan(2) + ALLOW + PUBLISH
+API = "[api]\n" + toml(listen=f"127.0.0.1:{API_PORT}", token=TOKEN)
+
+
+@pytest.fixture
+def shown(browser: Browser, service: Service, by_socket: Forward) -> Iterator[Browser]:
+    """The page of a running service; it has complained of nothing and asked nobody else when the test is over."""
+    service.start(CONFIG)
+    browser.open(by_socket.url)
+    live(browser)
+    yield browser
+    assert browser.complaints() == []
+    assert browser.elsewhere(by_socket.url) == []
+
+
+def live(browser: Browser) -> None:
+    browser.wait(lambda: browser.text("#live") == "Live", "the page to be live")
+
+
+def card(browser: Browser, name: str) -> str | None:
+    """The text of a node's card on the map."""
+    cards: list[str] = browser.run("return [...document.querySelectorAll('.node')].map((one) => one.innerText)")
+    return next((one for one in cards if name in one.split("\n")), None)
+
+
+def row(browser: Browser, name: str) -> str | None:
+    """The text of a row of the list of leases."""
+    rows: list[str] = browser.run(
+        "return [...document.querySelectorAll('#lease-table tbody tr:not([hidden])')].map((one) => one.innerText)"
+    )
+    return next((one for one in rows if name in one.replace("\t", "\n").split("\n")), None)
+
+
+def open_detail(browser: Browser, name: str) -> None:
+    browser.wait(lambda: card(browser, name), f"{name} on the map")
+    browser.run(
+        "[...document.querySelectorAll('.node button')].find((one) => one.innerText.includes(arguments[0])).click()",
+        name,
+    )
+    browser.one("#detail[open]")
+
+
+def test_a_device_that_is_plugged_in_appears_within_a_second(
+    shown: Browser, service: Service, plug: Plug, record_property: Callable[[str, object], None]
+) -> None:
+    shown.run("""
+        window.seen = new Map();
+        new MutationObserver(() => {
+          for (const one of document.querySelectorAll('.node .name')) {
+            if (!window.seen.has(one.textContent)) window.seen.set(one.textContent, Date.now());
+          }
+        }).observe(document.getElementById('drawing'), {subtree: true, childList: true, characterData: true});
+    """)
+    for device in ("device1", "device2"):
+        plug(device)
+        shown.wait(lambda device=device: card(shown, device), f"{device} on the map")  # type: ignore[misc]
+    seen = dict(shown.run("return [...window.seen]"))
+    granted = {one["hostname"]: one["time"] for one in service.events("granted")}
+    late = [seen[name] / 1000 - datetime.fromisoformat(granted[name]).timestamp() for name in ("device1", "device2")]
+    record_property("figure", f"a device is on the map {max(late) * 1000:.0f} ms after its lease is on the disk")
+    assert max(late) < 1
+    assert shown.text("#map-summary") == "2 VLANs, 2 devices and 0 containers with an address"
+    assert "19 of 20 free" in shown.text(".lane")
+    shown.wait(lambda: "device2 has 10.0.2.100 in vlan2" in shown.text("#activity"), "the activity")
+    found = shown.wait(lambda: row(shown, "device1"), "device1 in the list")
+    assert found.split("\t")[0].strip() == "10.0.1.100"
+
+
+def test_the_map_shows_what_is_configured(shown: Browser) -> None:
+    assert [one.text for one in shown.all(".lane h3")] == ["vlan1", "vlan2"]
+    camera = card(shown, "camera")
+    assert camera is not None
+    assert camera.split("\n")[-3:] == ["camera", "10.0.1.20", "not seen yet"]
+    said = [" ".join(one.split()) for one in shown.run(
+        "return [...document.querySelectorAll('#exceptions li')].map((one) => one.textContent)")]  # fmt: skip
+    assert said == [
+        "vlan2may reachvlan1/cameratcp/443, icmp",
+        "the internetis published tovlan1/cameratcp/8080published",
+    ]
+    assert len(shown.all(".wires .exception")) == 2
+    assert len(shown.all(".wires .leg")) == 2
+    assert "by wan" in shown.text("#internet")
+
+
+def test_a_reload_shows_at_once(shown: Browser, service: Service) -> None:
+    service.reload(CONFIG + vlan(3, interface="lo"))
+    shown.wait(lambda: len(shown.all(".lane")) == 2 and "not taken" in shown.text("#activity"), "the refusal")
+    service.reload(CONFIG.replace("tcp/443", "tcp/80"))
+    shown.wait(lambda: "tcp/80, icmp" in shown.text("#exceptions"), "the new exception")
+
+
+def test_leases_are_searched_and_sorted(shown: Browser, plug: Plug) -> None:
+    for device in ("device1", "device2", "device3"):
+        plug(device)
+    shown.wait(lambda: row(shown, "device3") and row(shown, "device2") and row(shown, "device1"), "the leases")
+    search = shown.one("#search")
+    search.send_keys("VLAN1 dev")
+    shown.wait(lambda: shown.text("#lease-count") == "2 of 4 leases", "two rows")
+    assert row(shown, "device2") is None
+    search.send_keys(Keys.BACKSPACE * 20, "02:00:00:00:02:06")
+    shown.wait(lambda: shown.text("#lease-count") == "1 of 4 leases" and row(shown, "device2"), "one row")
+    search.send_keys(Keys.BACKSPACE * 20, "nothing of the kind")
+    assert "Nothing matches" in shown.one("#lease-none").text
+    search.clear()
+    search.send_keys(" ", Keys.BACKSPACE)
+    shown.button("Name", "#lease-table").click()
+    shown.button("Name", "#lease-table").click()
+    names = shown.run(
+        "return [...document.querySelectorAll('#lease-table tbody tr:not([hidden]) .name')].map((n) => n.innerText)"
+    )
+    assert names == ["device3", "device2", "device1", "camera"]
+    assert shown.run("return document.querySelectorAll('#lease-table [aria-sort=descending]').length") == 1
+
+
+def test_a_lease_is_reserved_and_dropped_from_the_page(shown: Browser, service: Service, plug: Plug) -> None:
+    client = plug("device1")
+    open_detail(shown, "device1")
+    shown.button("Reserve this address", "#detail").click()
+    shown.wait(lambda: "as device1" in shown.text("#facts"), "the reservation")
+    rows = json.loads(control.ask(service.state, "GET", "/reservations").body)
+    assert [(one["name"], one["origin"]) for one in rows if one["address"] == "10.0.1.100"] == [("device1", "state")]
+    shown.button("Remove the reservation", "#detail").click()
+    shown.button("Remove the reservation", "#detail .ask").click()
+    shown.button("Reserve this address", "#detail")
+    client.stop()
+    shown.button("Drop the lease", "#detail").click()
+    shown.button("Keep it", "#detail").click()
+    assert service.leases()[-1]["state"] == "bound"
+    shown.button("Drop the lease", "#detail").click()
+    shown.button("Drop the lease", "#detail .ask").click()
+    shown.wait(lambda: card(shown, "device1") is None, "the card to go")
+    assert [one["hostname"] for one in service.leases()] == ["camera"]
+    shown.button("Close", "#detail").click()
+    assert not shown.all("#detail[open]")
+
+
+def test_a_reservation_is_added_and_a_conflict_is_told(shown: Browser, service: Service) -> None:
+    shown.one("#reserve-new").click()
+    for name, text in {"name": "gps", "who": "02:00:00:00:00:77", "address": "10.0.1.20"}.items():
+        shown.one(f"#new-{name}").send_keys(text)
+    shown.button("Reserve", "#reserve").click()
+    shown.wait(lambda: "10.0.1.20" in shown.text("#reserve .error"), "the conflict")
+    shown.one("#new-address").clear()
+    shown.one("#new-address").send_keys("10.0.1.21")
+    shown.button("Reserve", "#reserve").click()
+    shown.wait(lambda: card(shown, "gps"), "gps on the map")
+    assert "gps" in [one["name"] for one in json.loads(control.ask(service.state, "GET", "/reservations").body)]
+    assert [one for one in shown.complaints() if "409" not in one] == []  # the browser tells of each refusal
+
+
+HOSTILE = ("<script>document.title='owned'</script>", "\x1b[2J\x1b]0;owned\x07", "<img src=x onerror=alert(1)>")
+
+
+def test_names_from_the_network_are_text(shown: Browser, service: Service, plug: Plug) -> None:
+    for device, name in zip(("device1", "device2", "device3"), HOSTILE, strict=True):
+        plug(device, name)
+    bad = CONFIG.replace('name = "vlan2"', 'name = "<img src=x onerror=\\"document.title=1\\">"')
+    shown.wait(lambda: len(shown.all(".node")) == 4, "four nodes")
+    service.reload(bad)
+    shown.wait(lambda: "not taken" in shown.text("#activity"), "the refusal")
+    assert "<img src=x" in shown.text("#activity")
+    assert "owned" not in shown.driver.title
+    assert not shown.run("return document.querySelectorAll('main script, main img').length")
+    assert not shown.run("return [...document.body.innerText].some((one) => one < ' ' && !'\\n\\t'.includes(one))")
+
+
+def test_reachability_is_measured_from_the_page(shown: Browser, plug: Plug) -> None:
+    client = plug("device1")
+    client.next_lease(0)
+    shown.wait(lambda: card(shown, "device1"), "device1")
+    assert shown.text("#reach-summary").startswith("Not measured yet")
+    shown.one("#measure").click()
+    shown.wait(lambda: "answered as expected" in shown.text("#reach-summary"), "the measurement")
+    marks = shown.run("return [...document.querySelectorAll('.matrix .mark')].map((one) => one.className)")
+    assert "mark yes" in marks
+    assert not [one for one in marks if "differs" in one]
+
+
+def test_the_page_follows_a_service_that_is_started_again(shown: Browser, service: Service, plug: Plug) -> None:
+    service.kill9()
+    shown.wait(lambda: shown.text("#live").startswith("No connection"), "the loss")
+    service.start(CONFIG.replace("vlan2", "other"))
+    shown.wait(lambda: shown.text("#live") == "Live", "the page to be live again")
+    shown.wait(lambda: [one.text for one in shown.all(".lane h3")] == ["vlan1", "other"], "the new VLAN")
+    plug("device1")
+    shown.wait(lambda: card(shown, "device1"), "device1")
+    assert all("/events" in one or "ERR_" in one for one in shown.complaints())
+
+
+def test_only_who_knows_the_token_sees_the_page_by_tcp(browser: Browser, service: Service, by_tcp: Forward) -> None:
+    service.start(CONFIG + API)
+    browser.open(by_tcp.url)
+    token = browser.one("#token")
+    assert not browser.one("#login").text.count("vlan1")
+    token.send_keys("wrong", Keys.ENTER)
+    browser.wait(lambda: "not the token" in browser.text("#login-error"), "the refusal")
+    token.send_keys(TOKEN, Keys.ENTER)
+    live(browser)
+    assert browser.run("return document.cookie") == ""
+    (cookie,) = browser.driver.get_cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    assert TOKEN not in cookie["value"]
+    browser.driver.refresh()
+    live(browser)
+    browser.one("#logout").click()
+    browser.one("#token")
+    assert {one.split(" - ")[0].rpartition("/")[2] for one in browser.complaints()} <= {"events", "login"}
+    assert browser.elsewhere(by_tcp.url) == []
+
+
+def test_a_page_from_elsewhere_gets_nothing(browser: Browser, service: Service, by_socket: Forward) -> None:
+    service.start(CONFIG)
+    browser.open(by_socket.url.replace("127.0.0.1", "localhost"))  # another origin, for the browser
+    live(browser)
+    for method in ("POST", "GET"):
+        found = browser.driver.execute_async_script(
+            """const [url, method, done] = arguments;
+            fetch(url + 'reload', {method}).then((answer) => done(answer.status), () => done(0))""",
+            by_socket.url, method,
+        )  # fmt: skip
+        assert found == 0
+    assert service.events("reloaded") == []
+    browser.complaints()
+
+
+def test_without_a_mouse(shown: Browser, plug: Plug) -> None:
+    plug("device1")
+    shown.wait(lambda: card(shown, "device1"), "device1")
+    order = []
+    for _ in range(40):
+        shown.driver.switch_to.active_element.send_keys(Keys.TAB)
+        order.append(
+            shown.run("return document.activeElement.innerText?.split('\\n').pop() || document.activeElement.id")
+        )
+        if order[-1] == "search":
+            break
+    assert order[:6] == ["Skip to the leases", "Map", "Reachability", "Leases", "Activity", "Theme: auto"]
+    assert "10.0.1.100" in order
+    assert order[-1] == "search"
+    shown.run("document.querySelector('.node button').focus()")
+    shown.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    shown.one("#detail[open]")
+    shown.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    shown.wait(lambda: not shown.all("#detail[open]"), "the dialog to close")
+    assert shown.run("return document.activeElement.closest('.node') !== null")
+
+
+def test_light_and_dark(shown: Browser) -> None:
+    def paper() -> str:
+        color: str = shown.run("return getComputedStyle(document.body).backgroundColor")
+        return color
+
+    for wanted in ("light", "dark"):
+        shown.driver.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": wanted}]}
+        )
+        assert paper() == {"light": "rgb(245, 244, 240)", "dark": "rgb(18, 20, 22)"}[wanted]
+    shown.one("#theme").click()
+    assert (shown.text("#theme"), paper()) == ("Theme: light", "rgb(245, 244, 240)")
+    shown.driver.refresh()
+    live(shown)
+    assert paper() == "rgb(245, 244, 240)"
+    shown.run("localStorage.clear()")
+    shown.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_screen_reader_finds_its_way(shown: Browser) -> None:
+    """Names and roles as the browser computes them for it."""
+    nodes = shown.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    seen = [
+        (one["role"]["value"], one.get("name", {}).get("value", ""))
+        for one in nodes
+        if not one["ignored"] and "role" in one
+    ]
+    for wanted in [
+        ("navigation", "Sections"), ("region", "Map"), ("region", "Reachability"), ("region", "Leases"),
+        ("region", "vlan1"), ("heading", "Exceptions"), ("searchbox", "Search the leases"), ("button", "Measure now"),
+    ]:  # fmt: skip
+        assert wanted in seen
+    assert {"banner", "main", "contentinfo", "meter", "columnheader", "rowheader", "status"} <= {
+        role for role, _ in seen
+    }
+    unnamed = [role for role, name in seen if role in {"button", "link", "textbox", "searchbox"} and not name.strip()]
+    assert unnamed == []
+
+
+def test_it_fits_a_phone(shown: Browser, plug: Plug) -> None:
+    plug("device1")
+    shown.wait(lambda: card(shown, "device1"), "device1")
+    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    shown.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        assert shown.run("return document.documentElement.scrollWidth") <= 360
+        small = shown.run("""
+            return [...document.querySelectorAll('main button, .top button')].filter((one) => one.offsetParent)
+              .map((one) => [one.innerText, one.getBoundingClientRect().height]).filter(([, height]) => height < 24)
+        """)
+        assert small == []
+    finally:
+        shown.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
