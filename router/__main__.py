@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     status = command("status", _status, "show the state of the running service")
     lease = command("lease", _lease, "print the address that a container of that name has, or will have")
     verify = command("verify", _verify, "measure who reaches whom, against what the configuration says")
+    shown = command("page", _page, "print how to open the page of the running service in a browser")
     below = command("underlay", _underlay, "make what the router stands on: VLANs of the trunk, bridges, networks")
     below.add_argument("action", choices=("up", "down", "show"), help="make it, take it away, or say what up would do")
     lease.add_argument("vlan", metavar="VLAN", help="the VLAN's name in the configuration")
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, nargs="?", default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
     for one in (run, rules, below):
         one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
-    for one in (run, leases, status, lease, verify):
+    for one in (run, leases, status, lease, verify, shown):
         folder = f"the folder of leases and control socket ({DEFAULT_STATE})"
         one.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR", help=folder)
     for one in (leases, status, verify):
@@ -158,6 +159,13 @@ def _verify(options: argparse.Namespace) -> int:
     from router.verify import verify  # noqa: PLC0415
 
     return verify(options.state, options.internet, as_json=options.json)
+
+
+def _page(options: argparse.Namespace) -> int:
+    from router import client  # noqa: PLC0415
+
+    print(*client.ways_in(client.get(options.state, "/status"), options.state.absolute()), sep="\n")
+    return 0
 
 
 def _underlay(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from leasebroker.containers import STARTED
 from router import SOCKET_NAME, NotRunningError
+from router.config import load
 
 
 class _Connection(http.client.HTTPConnection):
@@ -62,6 +63,21 @@ def show(state: Path, target: str, table: Callable[[Any], Iterable[str]], *, as_
     else:
         print(*table(answer), sep="\n")
     return 0
+
+
+def ways_in(status: dict[str, Any], state: Path) -> list[str]:
+    """The lines of ``lanward page``. Raises `router.config.ConfigError`."""
+    api = load(Path(status["config"])).api
+    here = socket.gethostname()
+    lines = [
+        "On your own machine, over SSH (in a container: the socket is where the state folder is on its host):",
+        f"  ssh -N -L 8067:{state / SOCKET_NAME} root@{here}",
+        "and then in its browser: http://localhost:8067/",
+    ]
+    if api is None:
+        return [*lines, "", f"Without SSH: add [api] with listen and token to {status['config']}, and start it again."]
+    place = api.hosts[0] if api.hosts else here if api.host == "0.0.0.0" else api.host
+    return [f"http://{place}:{api.port}/, with the token of [api] in {status['config']}", "", *lines]
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

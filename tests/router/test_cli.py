@@ -249,3 +249,13 @@ def test_a_warning_is_shown_once() -> None:
     assert shown[2].endswith("  a; b")
     assert shown[3:] == ["", "warning: Docker has no network br1net"]
     assert status(docker(warnings=["no engine"])) == ["", "warning: no engine"]
+
+
+def test_the_ways_to_the_page(tmp_path: Path) -> None:
+    file = tmp_path / "lanward.toml"
+    file.write_text(GOOD.replace("[api]", '[api]\nhosts = ["router.lan"]'))
+    first, _, *by_ssh = client.ways_in({"config": str(file)}, tmp_path)
+    assert first == f"http://router.lan:8067/, with the token of [api] in {file}"
+    assert f"  ssh -N -L 8067:{tmp_path / SOCKET_NAME} root@{socket.gethostname()}" in by_ssh
+    file.write_text(GOOD.partition("[api]")[0])
+    assert client.ways_in({"config": str(file)}, tmp_path)[: len(by_ssh)] == by_ssh
