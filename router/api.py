@@ -29,10 +29,19 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NO_ANSWER = "see that its DHCP server runs and has a free address, and that the VLAN has a Docker network"
 NO_ADDRESS = "enlarge its pools, with known_only reserve one, or look into the log when the disk refuses"
 MAX_BODY = 64 << 10
+MAX_CONNECTIONS = 128
+"""At so many, TCP gets no more: whoever holds them open takes no file descriptor from what serves devices."""
 OPEN = {"page", "static", "login"}
 """The routes for everybody, by name."""
 SLICE = 500
 """Leases written between two turns of the loop: a long list must not hold up the next OFFER."""
+
+
+class _Full(asyncio.Protocol):
+    """Hangs up."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 class Api:
@@ -42,6 +51,7 @@ class Api:
         self._app = app
         self._access = Access()
         self._reachability = Reachability(app)
+        self._servers: list[asyncio.Server] = []
         self._runner = web.AppRunner(self._application(), access_log=None)
 
     def _application(self) -> web.Application:
@@ -72,12 +82,25 @@ class Api:
 
     async def start(self, listening: Iterable[socket.socket]) -> None:
         await self._runner.setup()
+        loop = asyncio.get_running_loop()
         for one in listening:
-            await web.SockSite(self._runner, one).start()
+            factory = self._accept if one.family == socket.AF_UNIX else self._accept_few
+            self._servers.append(await loop.create_server(factory, sock=one))
 
     async def stop(self) -> None:
+        for server in self._servers:
+            server.close()
         await self._runner.cleanup()
         await self._reachability.close()
+
+    def _accept(self) -> asyncio.Protocol:
+        server = self._runner.server
+        assert server is not None  # noqa: S101 - set up by `start`
+        return server()
+
+    def _accept_few(self) -> asyncio.Protocol:
+        server = self._runner.server
+        return _Full() if server is None or len(server.connections) >= MAX_CONNECTIONS else server()
 
     @web.middleware
     async def _only_those_who_may(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -44,8 +44,21 @@ export function start(onOpen) {
     scroll.scrollTop += event.key === "ArrowDown" ? height : -height;
     event.preventDefault();
   });
-  watch(() => past === null && refilter());
+  watch(follow);
   setInterval(() => document.hidden || paint(), 30000);
+}
+
+const MANY = 4000;
+let due = null;
+
+/** Show what has changed; of very many leases the list is sorted once a second. */
+function follow() {
+  if (past !== null || due !== null) return;
+  if (state.nodes.size < MANY) return refilter();
+  due = setTimeout(() => {
+    due = null;
+    refilter();
+  }, 1000);
 }
 
 function order(button) {

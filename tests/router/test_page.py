@@ -9,6 +9,7 @@ import json
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple, cast
@@ -20,6 +21,7 @@ from router.access import HEADERS, TRIES_AT_ONCE
 from router.app import App
 from router.settings import Api
 from tests.router.test_api import FakeApp, engine
+from tests.wire import control
 
 TOKEN = "a-long-token-that-is-secret"
 FOLDER = Path(page.__file__).parent
@@ -195,3 +197,37 @@ def test_a_long_body_is_not_read(body: bytes) -> None:
         assert ask("POST", "/login", body.decode()).status in {400, 413}
 
     served(work)
+
+
+def test_who_holds_connections_open_takes_none_from_the_unix_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "MAX_CONNECTIONS", 3)
+
+    async def serve() -> None:
+        by_tcp = socket.create_server(("127.0.0.1", 0))
+        by_unix = socket.socket(socket.AF_UNIX)
+        by_unix.bind(str(tmp_path / "lanward.sock"))
+        running = api.Api(cast("App", FakeApp(engine("vlan1", 3))))
+        await running.start([by_unix, by_tcp])
+        held = [await asyncio.open_connection(*by_tcp.getsockname()) for _ in range(4)]
+        try:
+            assert await asyncio.wait_for(held[3][0].read(), 5) == b""
+            assert (await asyncio.to_thread(control.ask, tmp_path, "GET", "/leases")).status == 200
+            held[0][1].close()
+            await held[0][1].wait_closed()
+            async with asyncio.timeout(5):
+                line = b""
+                while not line:  # until the service has seen that one is gone
+                    reader, writer = await asyncio.open_connection(*by_tcp.getsockname())
+                    held.append((reader, writer))
+                    writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                    with suppress(ConnectionError):
+                        line = await reader.readline()
+            assert line.startswith(b"HTTP/1.1 200")
+        finally:
+            for _, writer in held:
+                writer.close()
+            await running.stop()
+
+    asyncio.run(serve())

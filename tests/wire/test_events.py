@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,9 @@ def test_who_watches_sees_leases_as_they_change(segment: Segment) -> None:
         device = lan.device(1, hostname="gps")
         address = device.join()
         lease = stream.until("lease", address=address)
+        (held,) = segment.service.leases()
+        ends = [datetime.fromisoformat(one) for one in (lease.pop("expires"), held["expires"])]
+        assert abs((ends[0] - ends[1]).total_seconds()) <= 1
         assert {**lease, "id": 0, "at": ""} == {
             "id": 0, "at": "", "level": "info", "event": "lease", "vlan": "vlan1", "address": address,
             "state": "bound", "mac": device.mac.hex(":"), "hostname": "gps", "container": None,
