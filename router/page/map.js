@@ -183,8 +183,9 @@ class Card {
     this.address = el("span", { class: "address" });
     this.state = el("span", { class: "state" });
     this.icon = el("span", { class: "icon" });
+    this.kept = el("span", { class: "unseen" });
     this.button = el("button", { type: "button", on: { click: () => open(this.key) } },
-      this.icon, this.name, this.address, this.state);
+      this.icon, this.name, this.address, this.state, this.kept);
     this.element = el("li", { class: "node", "data-key": key }, this.button);
   }
 
@@ -199,7 +200,9 @@ class Card {
     put(this.state, said);
     this.element.classList.toggle("is-away", !isThere(node));
     this.element.classList.toggle("is-bad", node.state === "declined");
-    this.element.classList.toggle("is-kept", reservationOf(node) !== undefined);
+    const isKept = reservationOf(node) !== undefined;
+    this.element.classList.toggle("is-kept", isKept);
+    put(this.kept, isKept ? "reserved" : "");
     if (node.order > 0 && this.node !== null && before.state !== "bound" && node.state === "bound") this.greet();
     this.node = node;
     return grew;
