@@ -14,6 +14,7 @@ from dhcpd.allocator import Allocator
 from dhcpd.decision import NOTHING, Decision, Note
 from dhcpd.identity import Node, container_of, host_name
 from dhcpd.leases import BOUND, Binding, Columns, Row
+from dhcpd.limits import Limits
 from dhcpd.offers import Offer
 from dhcpd.pool import dotted
 from dhcpd.replies import Profile, Send, Times, compose, lease_times, refuse
@@ -35,6 +36,7 @@ from dhcpd.wire import (
 MAX_CONFLICTS_PER_MAC = 16
 """A station that answers for more free addresses than this does proxy ARP; believing it would empty the pool."""
 MAX_CONFLICT_MACS = 1024
+FULL_SECONDS = 120
 
 
 class Engine:
@@ -52,6 +54,7 @@ class Engine:
         self.dropped: Counter[str] = Counter()
         self._offers = allocator.offers
         self._prober = allocator.prober
+        self.limits = Limits(now)
         self._conflicts: dict[bytes, set[int]] = {}
         self._full_since: float | None = None
         self._profile = Profile(scope.router, scope.options, scope.boot)
@@ -86,7 +89,11 @@ class Engine:
                 return self._drop(reason or "unsupported_type")
         name, decide = handler
         self.received[name] += 1
-        return decide(message, self.directory.identify(message.htype, mac, options.get(opt.CLIENT_ID, b"")), now)
+        node = self.directory.identify(message.htype, mac, options.get(opt.CLIENT_ID, b""))
+        is_known = node.owner in self.book.by_owner or node.reservation is not None
+        if not self.limits.admits(mac or node.owner, is_known, now):
+            return self._drop("too_often" if is_known else "too_many_strangers")
+        return decide(message, node, now)
 
     def _malformed(self, message: Message) -> str | None:
         """Why a message with something unusual is none for a server of this VLAN."""
@@ -213,6 +220,8 @@ class Engine:
             second,
             None if lease == INFINITE else second + lease,
         )
+        if previous is None:
+            self.limits.settled()
         renewed = previous is not None and previous.address == address and previous.expires > now
         self._allocator.clear(node.owner, address)
         rows = self.book.grant(row, node.owner)
@@ -419,6 +428,7 @@ class Engine:
     def inherit(self, old: Engine) -> None:
         """Go on where the engine of the previous configuration stopped: its counts, and the offers that still fit."""
         self.received, self.sent, self.dropped = old.received, old.sent, old.dropped
+        self.limits = old.limits
         self.started = old.started
         for owner, offer in old.standing_offers():
             if self._allocator.is_dynamic(offer.address) and self._offers.surplus() is None:
@@ -428,6 +438,26 @@ class Engine:
     def standing_offers(self) -> list[tuple[bytes, Offer]]:
         """The offers by their clients' keys, in the order in which they end."""
         return self._offers.items()
+
+    def is_full(self, now: float) -> bool:
+        """Whether somebody went without an address within the last minutes."""
+        return self._full_since is not None and 0 <= now - self._full_since < FULL_SECONDS
+
+    def usage(self, now: float) -> tuple[int, int]:
+        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, on offer, in
+        quarantine or reserved. Looks at every address when it may be many, else it is an upper bound."""
+        size, book = self.pool.size, self.book
+        taken = len(book) - len(book.idle) + len(self.directory.by_address)
+        if taken * 2 > size:
+            own = {
+                one.address for one in book if one.state != BOUND or one.is_live(now)
+            } | self.directory.by_address.keys()
+            taken = sum(address in self.pool for address in own)
+        return min(taken, size), size
+
+    def proxies(self) -> list[bytes]:
+        """The stations that answer by ARP for more addresses than any one has."""
+        return [mac for mac, answers in self._conflicts.items() if len(answers) > MAX_CONFLICTS_PER_MAC]
 
     def step(self, seconds: int, now: float) -> list[Row]:
         """The clock was set: move the leases granted by this engine along, and what waits."""

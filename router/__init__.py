@@ -6,3 +6,7 @@ SOCKET_NAME = "lanward.sock"
 
 class NotRunningError(Exception):
     """The service does not answer; ``str()`` is one sentence for the operator."""
+
+
+class UsageError(Exception):
+    """A command was given something it does not understand; ``str()`` is one line that says what it expects."""

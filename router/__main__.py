@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from router import NotRunningError
+from router import NotRunningError, UsageError
 from router.advice import warnings
 from router.config import ConfigError, load
 
@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
     except ConfigError as error:
         print(*error.errors, sep="\n", file=sys.stderr)
+        return BAD_USAGE
+    except UsageError as error:
+        print(error, file=sys.stderr)
         return BAD_USAGE
     except NotRunningError as error:
         print(error, file=sys.stderr)
@@ -67,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     lease = command("lease", _lease, "print the address that a container of that name has, or will have")
     verify = command("verify", _verify, "measure who reaches whom, against what the configuration says")
     shown = command("page", _page, "print how to open the page of the running service in a browser")
+    watch = command("watch", _watch, "print what happens as it happens, until interrupted")
+    who = command("who", _who, "show who had an address, or which addresses a node had, and when")
+    who.add_argument("what", metavar="ADDRESS|NAME", help="an address, or a host name, container or MAC")
+    who.add_argument("--at", metavar="TIME", help='the moment: ISO 8601, "22:00", "yesterday 22:00", "2h ago"')
     below = command("underlay", _underlay, "make what the router stands on: VLANs of the trunk, bridges, networks")
     below.add_argument("action", choices=("up", "down", "show"), help="make it, take it away, or say what up would do")
     lease.add_argument("vlan", metavar="VLAN", help="the VLAN's name in the configuration")
@@ -75,10 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, nargs="?", default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
     for one in (run, rules, below):
         one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
-    for one in (run, leases, status, lease, verify, shown):
+    for one in (run, leases, status, lease, verify, watch, who, shown):
         folder = f"the folder of leases and control socket ({DEFAULT_STATE})"
         one.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR", help=folder)
-    for one in (leases, status, verify):
+    for one in (leases, status, verify, watch, who):
         one.add_argument("--json", action="store_true", help="for programs")
     verify.add_argument(
         "--internet", type=IPv4Address, metavar="ADDRESS", help="what to ping there (the uplink's gateway)"
@@ -153,6 +160,18 @@ def _lease(options: argparse.Namespace) -> int:
         return 0
     print(answer["error"], file=sys.stderr)
     return NO if status == 409 else BAD_USAGE
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from router import ask  # noqa: PLC0415
+
+    return ask.watch(options.state, as_json=options.json)
+
+
+def _who(options: argparse.Namespace) -> int:
+    from router import ask  # noqa: PLC0415
+
+    return ask.who(options.state, options.what, options.at, as_json=options.json)
 
 
 def _verify(options: argparse.Namespace) -> int:

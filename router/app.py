@@ -279,6 +279,8 @@ class App:
             self.source.step(seconds)
             self.forwarding.step()
         self._report_database()
+        while self.history.notes:
+            self.log(Note("warning", "history", {"what": self.history.notes.popleft()}))
         self._report_drops(monotonic())
         deadlines = [self._visit(name, server) for name, server in list(self.servers.items())]
         self.source.watch()

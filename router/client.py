@@ -5,13 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from leasebroker.containers import STARTED
 from router import SOCKET_NAME, NotRunningError
 from router.config import load
+
+STREAM_SECONDS = 60.0
+"""Without a sign of life, of which there is one every 15 s."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -35,13 +39,37 @@ def post(state: Path, target: str, body: Any) -> tuple[int, Any]:
     return _ask(state, "POST", target, json.dumps(body))
 
 
+def ask(state: Path, target: str) -> tuple[int, Any]:
+    """The HTTP status and the JSON answer, whatever it is. Raises `NotRunningError`."""
+    return _ask(state, "GET", target, None)
+
+
+@contextmanager
+def stream(state: Path, target: str) -> Iterator[Iterable[bytes]]:
+    """The lines of an answer that goes on, as they come. Raises `NotRunningError`."""
+    connection = _Connection(state / SOCKET_NAME)
+    with closing(connection), _explained(state):
+        connection.request("GET", target)
+        response = connection.getresponse()
+        if response.status != 200:
+            raise NotRunningError(json.loads(response.read())["error"])
+        connection.sock.settimeout(STREAM_SECONDS)
+        yield response
+
+
 def _ask(state: Path, method: str, target: str, body: str | None) -> tuple[int, Any]:
-    path = state / SOCKET_NAME
-    connection = _Connection(path)
-    try:
+    connection = _Connection(state / SOCKET_NAME)
+    with closing(connection), _explained(state):
         connection.request(method, target, body)
         response = connection.getresponse()
         return response.status, json.loads(response.read())
+
+
+@contextmanager
+def _explained(state: Path) -> Iterator[None]:
+    path = state / SOCKET_NAME
+    try:
+        yield
     except PermissionError:
         raise NotRunningError(
             f"not permitted to use {path}: run as root or as a member of the socket's group"
@@ -51,8 +79,6 @@ def _ask(state: Path, method: str, target: str, body: str | None) -> tuple[int, 
         raise NotRunningError(
             f"lanward is not running with the state folder {state} ({why}): start it, or name its folder by --state"
         ) from None
-    finally:
-        connection.close()
 
 
 def show(state: Path, target: str, table: Callable[[Any], Iterable[str]], *, as_json: bool) -> int:

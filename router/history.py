@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,9 @@ from dhcpd.database import is_damage, transaction
 from dhcpd.identity import BY_CLIENT_ID, container_of
 from dhcpd.leases import DECLINED, FREE, Row
 from dhcpd.pool import dotted
+from dhcpd.values import address
 from router.settings import Keep
+from router.times import point
 
 FILE_NAME = "history.db"
 GATHER_SECONDS = 0.5
@@ -97,6 +99,25 @@ class Question(NamedTuple):
     since: int | None = None
     """Periods that go on after it."""
     limit: int = 100
+
+
+def question(asked: Mapping[str, str]) -> Question:
+    """``address``, ``vlan``, ``node``, ``at``, ``since`` and ``limit`` as text. Raises ValueError with one line."""
+    known = {*Question._fields}
+    if unknown := sorted(asked.keys() - known):
+        raise ValueError(f"{unknown[0][:60]!r} is unknown: expected {', '.join(Question._fields)}")
+    now = datetime.now().astimezone()
+    limit = asked.get("limit", "100")
+    if not (limit.isascii() and limit.isdecimal() and 0 < int(limit[:9]) <= MAX_ROWS):
+        raise ValueError(f"limit: expected a number from 1 to {MAX_ROWS}, not {limit[:60]!r}")
+    return Question(
+        address(asked["address"]) if "address" in asked else None,
+        asked.get("vlan"),
+        asked.get("node"),
+        int(point(asked["at"], now).timestamp()) if "at" in asked else None,
+        int(point(asked["since"], now).timestamp()) if "since" in asked else None,
+        int(limit),
+    )
 
 
 class History:

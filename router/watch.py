@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from router.events import BusyError, Subscription
+from router.history import question
 
 if TYPE_CHECKING:
     from router.app import App
@@ -25,11 +27,23 @@ class Watch:
         self._app = app
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get("/events", self._events)]
+        return [web.get("/events", self._events), web.get("/history", self._history)]
 
     async def close(self, _application: web.Application) -> None:
         """End the answers that have no end."""
         self._app.bus.close()
+
+    async def _history(self, request: web.Request) -> web.Response:
+        """`router.history.read`; 400 with ``{"error"}`` for a bad question, 503 when the file cannot be read."""
+        try:
+            asked = question(request.query)
+        except ValueError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        try:
+            text = await asyncio.to_thread(lambda: json.dumps(self._app.history.answer(asked)))
+        except sqlite3.Error as error:
+            return web.json_response({"error": f"the history cannot be read: {error}"}, status=503)
+        return web.Response(text=text, content_type="application/json")
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: ``id``, ``event`` and ``data``, a JSON object. With the header Last-Event-ID (or

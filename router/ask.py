@@ -1,0 +1,106 @@
+"""The command line's questions about what happens and what happened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from router import NotRunningError, UsageError, client
+from router.times import point
+
+NO = 1
+
+
+def harmless(text: str) -> str:
+    """What a terminal shows and does not obey: every character that is not printable is written as its escape."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
+
+
+def watch(state: Path, *, as_json: bool) -> int:
+    """Print events as they happen, until interrupted. Raises `NotRunningError`, also when the service ends."""
+    try:
+        for event in _events(state):
+            print(json.dumps(event) if as_json else event_line(event), flush=True)
+    except KeyboardInterrupt:
+        return 0
+    raise NotRunningError("the service has ended")
+
+
+def _events(state: Path) -> Iterator[dict[str, Any]]:
+    with client.stream(state, "/events") as lines:
+        for line in lines:
+            if line.startswith(b"data: "):
+                yield json.loads(line.removeprefix(b"data: "))
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """``22:01:03.123  granted  vlan=vlan1 address=10.0.1.100``; times are the machine's."""
+    fields = {key: value for key, value in event.items() if key not in {"id", "at", "level", "event"}}
+    words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in fields.items()]
+    words = [one for one in words if not one.endswith("=null")]
+    at = datetime.fromisoformat(event["at"]).astimezone().strftime("%H:%M:%S.%f")[:-3] if "at" in event else "-"
+    level = "" if event.get("level", "info") == "info" else f"{event['level'].upper()} "
+    return harmless(f"{at:12}  {level}{event['event']}  {' '.join(words)}".rstrip())
+
+
+def who(state: Path, what: str, at: str | None, *, as_json: bool) -> int:
+    """Who had an address, or which addresses a node had: at a time, or ever. Exit code 1 when nobody is known.
+
+    Asks the service, and when it does not run reads what it has left. Raises `NotRunningError` or `UsageError`.
+    """
+    try:
+        asked = {"address": str(IPv4Address(what))}
+    except AddressValueError:
+        asked = {"node": what}
+    moment = None
+    if at is not None:
+        try:
+            moment = point(at, datetime.now().astimezone())
+        except ValueError as error:
+            raise UsageError(f"--at: {error}") from None
+        asked["at"] = moment.isoformat()
+    found = _history(state, asked)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    elif found:
+        print(*client.columns(list(_periods(found))), sep="\n")
+    else:
+        when = "" if moment is None else f" at {moment:%Y-%m-%d %H:%M:%S %Z}"
+        print(
+            harmless(
+                f"{'nobody is known to have had' if 'address' in asked else 'no address is known of'} {what}{when}"
+            )
+        )
+    return 0 if found else NO
+
+
+def _history(state: Path, asked: dict[str, str]) -> list[dict[str, Any]]:
+    try:
+        status, answer = client.ask(state, f"/history?{urlencode(asked)}")
+    except NotRunningError:
+        from router.history import FILE_NAME, question, read  # noqa: PLC0415 - the service answers mostly
+
+        if not (state / FILE_NAME).exists():
+            raise
+        return read(state / FILE_NAME, question(asked))
+    if status != 200:
+        raise NotRunningError(answer["error"])
+    found: list[dict[str, Any]] = answer
+    return found
+
+
+def _periods(found: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    yield "VLAN", "ADDRESS", "STATE", "NAME", "MAC", "FROM", "UNTIL"
+    for one in found:
+        name = harmless(one["container"] or one["hostname"] or "-")
+        times = (_here(one["since"]), _here(one["until"]))
+        yield (one["vlan"], one["address"], one["state"], name, one["mac"] or "-", *times)
+
+
+def _here(iso: str | None) -> str:
+    return "no end" if iso is None else datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
