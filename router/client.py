@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from leasebroker.containers import STARTED
 from router import SOCKET_NAME, NotRunningError
+from router.text import harmless
 
 
 class _Connection(http.client.HTTPConnection):
@@ -29,18 +31,31 @@ def get(state: Path, target: str) -> Any:
     return _ask(state, "GET", target, None)[1]
 
 
-def post(state: Path, target: str, body: Any) -> tuple[int, Any]:
-    """The HTTP status and the JSON answer to a JSON body. Raises `NotRunningError`."""
-    return _ask(state, "POST", target, json.dumps(body))
+def text(state: Path, target: str) -> str:
+    """An answer that is text. Raises `NotRunningError`."""
+    answer: str = _ask(state, "GET", target, None, bytes.decode)[1]
+    return answer
 
 
-def _ask(state: Path, method: str, target: str, body: str | None) -> tuple[int, Any]:
+def tell(state: Path, method: str, target: str, body: Any = None) -> tuple[int, Any]:
+    """The HTTP status and the JSON answer, to a JSON body if there is one. Raises `NotRunningError`."""
+    return _ask(state, method, target, None if body is None else json.dumps(body))
+
+
+def refused(answer: Any) -> None:
+    """Print why the answer is no."""
+    print(harmless(answer["error"]), file=sys.stderr)
+
+
+def _ask(
+    state: Path, method: str, target: str, body: str | None, read: Callable[[bytes], Any] = json.loads
+) -> tuple[int, Any]:
     path = state / SOCKET_NAME
     connection = _Connection(path)
     try:
         connection.request(method, target, body)
         response = connection.getresponse()
-        return response.status, json.loads(response.read())
+        return response.status, read(response.read())
     except PermissionError:
         raise NotRunningError(
             f"not permitted to use {path}: run as root or as a member of the socket's group"
@@ -65,9 +80,10 @@ def show(state: Path, target: str, table: Callable[[Any], Iterable[str]], *, as_
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of text as aligned lines."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    """Rows of text, whoever chose it, as aligned lines."""
+    shown = [list(map(harmless, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
 
 
 def lease_table(leases: list[dict[str, Any]]) -> list[str]:
@@ -78,6 +94,18 @@ def lease_table(leases: list[dict[str, Any]]) -> list[str]:
         state = one["state"] if one.get("fits", True) else f"{one['state']} (outside the configuration)"
         expires = "-" if one["state"] == "reserved" else one["expires"] or "never"
         rows.append((one["vlan"], one["address"], state, name, one["kind"], one["mac"] or "-", expires))
+    return columns(rows)
+
+
+def reservation_table(reservations: list[dict[str, Any]]) -> list[str]:
+    """The lines of ``lanward reservations``."""
+    rows = [("VLAN", "NAME", "ADDRESS", "KNOWN BY", "MADE", "PROBLEM")]
+    for one in reservations:
+        known = one["container"] or one["client_id"] or ", ".join(one["macs"])
+        made = {"file": "in the file", "state": "by reserve"}[one["origin"]]
+        rows.append(
+            (one["vlan"] or "-", one["name"] or "-", one["address"] or "-", known or "-", made, one["problem"] or "-")
+        )
     return columns(rows)
 
 
@@ -124,11 +152,11 @@ def _pinned(one: dict[str, Any]) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return harmless(" ".join(text.split()))
 
 
 def _rules_line(firewall: dict[str, Any]) -> str:
     if firewall["error"]:
-        return f"rules not as configured: {firewall['error']}"
+        return f"rules not as configured: {_one_line(firewall['error'])}"
     repairs = firewall["repairs"]
     return f"rules as configured, changed by somebody else and repaired {repairs} {'time' if repairs == 1 else 'times'}"

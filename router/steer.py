@@ -1,7 +1,7 @@
 """Steering by HTTP: reservations that are kept beside the operator's file, leases and quarantines to end.
 
-Every answer but the export is JSON, ``{"error"}`` when it is no: 400 for what cannot be meant, 404 for what is not
-there, 409 for what is in the way.
+Every answer but the export is JSON, ``{"error"}`` when it is no: 400 for what cannot be meant (a VLAN that is not
+served, too), 404 for what is not there, 409 for what is in the way.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class Steer:
     def _server(self, vlan: object) -> Server:
         servers = self._app.servers
         if not isinstance(vlan, str) or vlan not in servers:
-            raise RefusedError(404, f"no VLAN has the name {vlan}: there are {', '.join(servers)}")
+            raise RefusedError(400, f"no VLAN has the name {vlan}: there are {', '.join(servers)}")
         if servers[vlan].engine.scope.is_external:
             raise RefusedError(409, f"another DHCP server serves {vlan} (dhcp is external): do it there")
         return servers[vlan]

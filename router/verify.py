@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dhcpd.pool import dotted
-from router import NotRunningError, client, policy
+from router import NotRunningError, client, kept, policy
 from router.config import load
 from router.entrances import Entrances, Shown, opened, running
 from router.policy import ROUTER, End, Row
 from router.probe import measure
 from router.settings import Config, Kind
+from router.text import harmless
 
 _WORDS = {True: "yes", False: "no", None: "not measured"}
 
@@ -69,7 +70,7 @@ def verify(state: Path, internet: IPv4Address | None, *, as_json: bool) -> int:
 def ask(state: Path) -> Known:
     """Raises `NotRunningError` and `ConfigError`."""
     status = client.get(state, "/status")
-    config = load(Path(status["config"]))
+    config = load(Path(status["config"]), kept.read(state)[0])
     found = nodes(config, client.get(state, "/leases"))
     docker = status["docker"] or {"connected": False, "containers": []}
     there = running(found, docker["containers"])
@@ -109,7 +110,7 @@ def _explain(known: Known, entrances: Entrances, moved: Collection[End]) -> None
         ({end for end, one in places.items() if not one.is_alone}, "what the container sends by another network"),
     ):
         if ends:
-            print(f"not measured from {', '.join(sorted(map(str, ends)))}: {why}", file=sys.stderr)
+            print(harmless(f"not measured from {', '.join(sorted(map(str, ends)))}: {why}"), file=sys.stderr)
 
 
 def differs(row: Row, measured: bool | None) -> bool:
