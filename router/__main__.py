@@ -229,7 +229,7 @@ def _reserved(row: dict[str, str]) -> str:
 
 def _unreserve(options: argparse.Namespace) -> int:
     target = f"/reservations/{options.vlan}/{options.node}"
-    return _tell(options, lambda row: f"{row['vlan']}/{row['name']} is reserved no more", "DELETE", target)
+    return _tell(options, lambda row: f"{row['vlan']}/{row['name'] or row['address']} is reserved no more", "DELETE", target)
 
 
 def _drop(options: argparse.Namespace) -> int:

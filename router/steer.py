@@ -126,7 +126,7 @@ class Steer:
                 raise RefusedError(409, f"{entry[shared[0]]} is kept already: {kept.problem(one)}")
 
     async def _unreserve(self, request: web.Request) -> tuple[int, Row]:
-        """By name or address -> what is taken out."""
+        """By name or address -> ``{"vlan", "name", "address"}`` of what is taken out."""
         app, (vlan, node) = self._app, (request.match_info["vlan"], request.match_info["node"])
         async with app.kept.lock:
             entries = app.kept.entries
@@ -135,7 +135,7 @@ class Steer:
                 self._refuse_to_unreserve(vlan, node)
             if errors := await app.keep([one for one in entries if one not in found]):
                 raise RefusedError(409, "; ".join(errors))
-        return 200, dict(found[0])
+        return 200, {key: found[0].get(key) for key in ("vlan", "name", "address")}
 
     def _refuse_to_unreserve(self, vlan: str, node: str) -> None:
         written = self._server(vlan).engine.scope.reservations
