@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,7 @@ def test_no_table_lets_a_name_through(name: str) -> None:
         "vlan": "vlan1", "address": "10.0.1.1", "kind": "device", "state": "bound", "mac": None, "hostname": name,
         "container": None, "expires": None,
     }  # fmt: skip
-    reservation = {
+    reservation: dict[str, Any] = {
         "vlan": name, "name": name, "mac": None, "macs": [], "client_id": name, "container": None, "address": name,
         "origin": "state", "problem": name,
     }  # fmt: skip
