@@ -181,7 +181,8 @@ def test_what_is_asked_for_is_kept_in_one_way_of_writing() -> None:
         {}, {"name": "a"}, {"mac": "02:00:00:00:00:01", "container": "web"}, {"mac": "02:00:00:00:00:01", "dns": "1"},
         {"mac": ["02:00:00:00:00:01"]}, {"mac": 7}, {"mac": "ff:ff:ff:ff:ff:ff"}, {"client_id": ""},
         {"client_id": "hex:zz"}, {"client_id": "\u202e"}, {"container": "../x"},
-        {"mac": "02:00:00:00:00:01", "name": "-"}, {"mac": "02:00:00:00:00:01", "address": "10.0.1"}, {"mac": "02:00:00:00:00:01", "address": "10.0.1.01"},
+        {"mac": "02:00:00:00:00:01", "name": "-"},
+        {"mac": "02:00:00:00:00:01", "address": "10.0.1"}, {"mac": "02:00:00:00:00:01", "address": "10.0.1.01"},
         {"mac": "02:00:00:00:00:01", "address": 7}, {"container": {"a": []}},
     ],
 )  # fmt: skip
