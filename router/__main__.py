@@ -12,7 +12,7 @@ from pathlib import Path
 
 from router import NotRunningError, kept
 from router.advice import warnings
-from router.config import ConfigError, load
+from router.config import Config, ConfigError, load
 from router.nodes import node_name, vlan_name
 
 DEFAULT_CONFIG = Path("/etc/lanward/lanward.toml")
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, nargs="?", default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
     for one in (run, rules, below):
         one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
-    for one in (run, check, leases, status, lease, verify, *steering):
+    for one in (run, check, rules, leases, status, lease, verify, *steering):
         folder = f"the folder of leases and control socket ({DEFAULT_STATE})"
         one.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR", help=folder)
     for one in (leases, status, verify):
@@ -150,21 +150,29 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    entries, damage = kept.read(options.state)
-    config = load(options.file, entries)
+    config = _load(options.file, options.state)
     names = ", ".join(vlan.scope.name for vlan in config.vlans)
     number = len(config.vlans)
     print(f"{options.file}: fine: {number} {'VLAN' if number == 1 else 'VLANs'} ({names})")
-    for warning in [*([damage] if damage else []), *kept.problems(config.kept), *warnings(config)]:
+    for warning in warnings(config):
         print(f"warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _load(file: Path, state: Path) -> Config:
+    """A configuration with what is kept beside it, as the service would have it; what is not in force is told."""
+    entries, damage = kept.read(state)
+    config = load(file, entries)
+    for warning in [*([damage] if damage else []), *kept.problems(config.kept)]:
+        print(f"warning: {warning}", file=sys.stderr)
+    return config
 
 
 def _rules(options: argparse.Namespace) -> int:
     """Interfaces that only the running router knows are called like their VLANs."""
     from router.rules import ruleset  # noqa: PLC0415
 
-    config = load(options.config)
+    config = _load(options.config, options.state)
     legs = {vlan.scope.name: vlan.interface or vlan.scope.name for vlan in config.vlans}
     wan = None if config.wan is None else config.wan.interface or "wan"
     print(ruleset(config, legs, wan, {}))
@@ -229,7 +237,9 @@ def _reserved(row: dict[str, str]) -> str:
 
 def _unreserve(options: argparse.Namespace) -> int:
     target = f"/reservations/{options.vlan}/{options.node}"
-    return _tell(options, lambda row: f"{row['vlan']}/{row['name'] or row['address']} is reserved no more", "DELETE", target)
+    return _tell(
+        options, lambda row: f"{row['vlan']}/{row['name'] or row['address']} is reserved no more", "DELETE", target
+    )
 
 
 def _drop(options: argparse.Namespace) -> int:

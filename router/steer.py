@@ -86,14 +86,14 @@ class Steer:
         engine = server.engine
         binding = lease_of(engine, request.match_info["node"])
         if reservation := engine.directory.by_address.get(binding.address):
-            return self._existing(engine, binding, reservation)
+            return self._existing(engine, binding, reservation, values.get("name"))
         return await self._add(server, values | identity(engine, binding) | {"address": dotted(binding.address)})
 
-    def _existing(self, engine: Engine, binding: Binding, reservation: Reservation) -> tuple[int, Row]:
+    def _existing(self, engine: Engine, binding: Binding, one: Reservation, wanted: object) -> tuple[int, Row]:
         vlan = engine.scope.name
-        if not engine.fits(binding):
-            raise RefusedError(409, f"{dotted(binding.address)} is reserved for {vlan}/{reservation.name}")
-        return 200, self._row(vlan, reservation.name)
+        if not engine.fits(binding) or wanted not in (None, one.name):
+            raise RefusedError(409, f"{dotted(binding.address)} is reserved already, for {vlan}/{one.name}")
+        return 200, self._row(vlan, one.name)
 
     async def _add(self, server: Server, values: dict[str, Any]) -> tuple[int, Row]:
         app, vlan = self._app, server.engine.scope.name

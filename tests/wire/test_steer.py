@@ -87,7 +87,10 @@ def test_a_lease_is_made_permanent(segment: Segment) -> None:
         assert others == [f"10.1.1.{number}" for number in range(2, 10)]
         assert lan.device(99).discover(timeout=0.2).kind == "silence"
     assert reservations(segment) == {"gps": ("state", True), "pump": ("state", True)}
-    assert lanward(segment, "reserve", "vlan1", "gps")[0] == 0
+    assert lanward(segment, "reserve", "vlan1", "gps", "--name", "gps")[0] == 0
+    assert lanward(segment, "reserve", "vlan1", "gps", "--name", "other") == (
+        1, "", "10.1.1.0 is reserved already, for vlan1/gps\n",
+    )  # fmt: skip
 
 
 def test_a_reserved_address_is_what_the_next_discover_gets(segment: Segment) -> None:
@@ -294,6 +297,16 @@ def test_what_is_pending_in_the_file_is_not_taken_over_by_a_reservation(segment:
     assert lanward(segment, "reserve", "vlan1", "--mac", "02:00:00:00:00:08", "--address", "10.1.0.21")[0] == 0
     with Lan(segment) as lan:
         assert [lan.device(number).join() for number in (9, 8, 1)] == ["10.1.0.20", "10.1.0.21", "10.1.1.0"]
+
+
+def test_the_rules_have_what_is_kept(segment: Segment) -> None:
+    file = CONFIG + vlan(2) + '[[allow]]\nfrom = "vlan2"\nto = "vlan1/camera"\n'
+    segment.service.start(file)
+    command = ("rules", "--config", str(segment.service.config))
+    assert "10.1.0.20" not in lanward(segment, *command)[1]
+    lanward(segment, "reserve", "vlan1", *KNOWN)
+    code, rules, warned = lanward(segment, *command)
+    assert (code, "10.1.0.20" in rules, warned) == (0, True, "")
 
 
 def test_verify_knows_the_nodes_by_what_is_kept(segment: Segment) -> None:
