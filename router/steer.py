@@ -74,20 +74,19 @@ class Steer:
         """``{"vlan", "name"?, "mac" | "client_id" | "container", "address"?}`` -> the row: 201, or 200 when it is so
         already."""
         values = await _object(request)
-        server = self._server(values.pop("vlan", None))
-        return await self._add(server, values)
+        return await self._add(values.pop("vlan", None), values)
 
     async def _make_permanent(self, request: web.Request) -> tuple[int, Row]:
         """``{"name"?}``, or nothing: as `_reserve`, for who has or had the address, or has that name."""
         values = await _object(request) if request.can_read_body else {}
         if values.keys() - {"name"}:
             raise RefusedError(400, 'expected {"name": NAME}, or nothing')
-        server = self._server(request.match_info["vlan"])
-        engine = server.engine
+        vlan = request.match_info["vlan"]
+        engine = self._server(vlan).engine
         binding = lease_of(engine, request.match_info["node"])
         if reservation := engine.directory.by_address.get(binding.address):
             return self._existing(engine, binding, reservation, values.get("name"))
-        return await self._add(server, values | identity(engine, binding) | {"address": dotted(binding.address)})
+        return await self._add(vlan, values | identity(engine, binding) | {"address": dotted(binding.address)})
 
     def _existing(self, engine: Engine, binding: Binding, one: Reservation, wanted: object) -> tuple[int, Row]:
         vlan = engine.scope.name
@@ -95,18 +94,19 @@ class Steer:
             raise RefusedError(409, f"{dotted(binding.address)} is reserved already, for {vlan}/{one.name}")
         return 200, self._row(vlan, one.name)
 
-    async def _add(self, server: Server, values: dict[str, Any]) -> tuple[int, Row]:
-        app, vlan = self._app, server.engine.scope.name
-        wanted = checked(values)
+    async def _add(self, vlan: object, values: dict[str, Any]) -> tuple[int, Row]:
+        app = self._app
         async with app.kept.lock:
-            if same := already(server.engine.scope.reservations, wanted):
-                return 200, self._row(vlan, same.name)
+            engine = self._server(vlan).engine
+            wanted = checked(values)
+            if same := already(engine.scope.reservations, wanted):
+                return 200, self._row(engine.scope.name, same.name)
             entries = app.kept.entries
-            entry = {"vlan": vlan, "name": name_for(server.engine, wanted, entries), **wanted}
+            entry = {"vlan": engine.scope.name, "name": name_for(engine, wanted, entries), **wanted}
             self._refuse_conflict(entries, entry)
             if errors := await app.keep([*entries, entry]):
                 raise RefusedError(409, "; ".join(errors))
-            return 201, self._row(vlan, entry["name"])
+            return 201, self._row(engine.scope.name, entry["name"])
 
     def _refuse_conflict(self, entries: Sequence[Entry], entry: Entry) -> None:
         """What is set aside counts as well: it may be in force again, and then both cannot."""
@@ -192,8 +192,12 @@ class Steer:
         return servers[vlan]
 
     def _row(self, vlan: str, name: str) -> Row:
-        found = (one for one in rows(self._app.config) if (one["vlan"], one["name"]) == (vlan, name))
-        return next(one for one in found if one["problem"] is None)
+        found = [one for one in rows(self._app.config) if (one["vlan"], one["name"]) == (vlan, name)]
+        for one in found:
+            if one["problem"] is None:
+                return one
+        why = found[0]["problem"] if found else "it is gone"
+        raise RefusedError(409, f"the file was taken over anew meanwhile: {why}")
 
 
 def _json(work: Work) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -251,6 +252,7 @@ def app(*engines: Engine, containers: SteeredContainers | None = None) -> FakeAp
     made.servers = {one.scope.name: SteeredServer(one) for one in engines}
     vlans = tuple(SimpleNamespace(scope=one.scope, network="br0net") for one in engines)
     made.config = SimpleNamespace(api=None, vlans=vlans, kept=())
+    made.kept = SimpleNamespace(lock=asyncio.Lock(), entries=())  # type: ignore[attr-defined]
     made.containers = containers or SteeredContainers()  # type: ignore[assignment]
     return made
 
