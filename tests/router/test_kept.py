@@ -253,6 +253,35 @@ def test_whatever_is_kept_is_in_force_and_exported_or_set_aside_with_a_reason(on
         assert config.vlans == parse(GOOD).vlans
 
 
+sensible = st.builds(
+    lambda vlan, name, known, address: {"vlan": vlan, "name": name} | known | address,
+    st.sampled_from(["vlan1", "vlan2", "gone"]),
+    st.sampled_from(["a", "b", "web", "device1"]),
+    st.sampled_from([{"mac": f"02:00:00:00:0{one}:0{one}"} for one in range(4)] + [
+        {"mac": "02:00:00:00:01:05"}, {"client_id": "01:02:00:00:00:01:07"}, {"client_id": "hex:01:02:00:00:00:01:07"},
+        {"container": "container1"}, {"container": "db1"},
+    ]),
+    st.sampled_from([{}] + [{"address": f"10.0.{one}.{two}"} for one in (1, 2) for two in (1, 20, 50, 51, 101, 241)]),
+)  # fmt: skip
+
+
+@given(st.lists(sensible, max_size=8))
+def test_those_in_force_could_all_be_in_the_file_and_none_is_lost(entries: list[Entry]) -> None:
+    config = parse(GOOD, entries)
+    assert [one.entry for one in config.kept] == entries
+    file = GOOD
+    for vlan in ("vlan1", "vlan2"):
+        found = [one for one in config.kept if one.why is None and not one.is_redundant and one.entry["vlan"] == vlan]
+        if found:
+            before, here, after = file.partition(f'[[vlan]]\nname = "{vlan}"\n')
+            rest, table, others = after.partition("[[vlan]]" if vlan == "vlan1" else "[[allow]]")
+            file = before + here + rest + kept.export(found) + "\n" + table + others
+    assert parse(file).vlans == config.vlans
+    aside = [one.entry for one in config.kept if one.why is not None]
+    assert all(one.is_redundant for one in parse(file, [one for one in entries if one not in aside]).kept)
+    assert all(line.isprintable() for line in kept.problems(config.kept))
+
+
 # -- their own file
 
 

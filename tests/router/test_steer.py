@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dhcpd.engine import Engine
 from dhcpd.leases import BOUND, Row
@@ -19,7 +21,7 @@ from router.steer import RefusedError, already, checked, identity, lease_of, nam
 from tests.dhcpd.script import START, Vlan, ip, mac, scope
 from tests.router.good import GOOD
 from tests.router.test_api import FakeApp, FakeServer, answer
-from tests.router.test_kept import BY_ID, CAMERA, entry
+from tests.router.test_kept import BY_ID, CAMERA, anything, entry
 
 FIRST = ip("10.0.1.100")
 
@@ -191,6 +193,18 @@ def test_what_cannot_be_meant_is_refused_in_one_line(values: dict[str, Any]) -> 
     status, why = refusal(checked, values)
     assert status == 400
     assert why.isprintable()
+
+
+@given(st.dictionaries(st.sampled_from(["name", "mac", "client_id", "container", "address", "dns"]), anything))
+def test_whatever_is_asked_for_is_refused_or_can_be_kept(values: dict[str, Any]) -> None:
+    status, why, wanted = 200, "", {}
+    try:
+        wanted = checked(values)
+    except RefusedError as error:
+        status, why = error.status, error.why
+    assert status in (200, 400)
+    assert why.isprintable()
+    assert all(isinstance(one, str) and one.isprintable() for one in wanted.values())
 
 
 def test_what_is_so_already_is_found() -> None:
