@@ -10,9 +10,10 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from router import NotRunningError, UsageError
+from router import NotRunningError, UsageError, kept
 from router.advice import warnings
-from router.config import ConfigError, load
+from router.config import Config, ConfigError, load
+from router.nodes import node_name, vlan_name
 
 DEFAULT_CONFIG = Path("/etc/lanward/lanward.toml")
 DEFAULT_STATE = Path("/var/lib/lanward")
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     who = command("who", _who, "show who had an address, or which addresses a node had, and when")
     who.add_argument("what", metavar="ADDRESS|NAME", help="an address, or a host name, container or MAC")
     who.add_argument("--at", metavar="TIME", help='the moment: ISO 8601, "22:00", "yesterday 22:00", "2h ago"')
+    steering = _add_steering(command)
     below = command("underlay", _underlay, "make what the router stands on: VLANs of the trunk, bridges, networks")
     below.add_argument("action", choices=("up", "down", "show"), help="make it, take it away, or say what up would do")
     lease.add_argument("vlan", metavar="VLAN", help="the VLAN's name in the configuration")
@@ -82,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, nargs="?", default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
     for one in (run, rules, below):
         one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
-    for one in (run, leases, status, lease, verify, watch, who, shown):
+    for one in (run, check, rules, leases, status, lease, verify, watch, who, shown, *steering):
         folder = f"the folder of leases and control socket ({DEFAULT_STATE})"
         one.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR", help=folder)
     for one in (leases, status, verify, watch, who):
@@ -91,6 +93,44 @@ def _parser() -> argparse.ArgumentParser:
         "--internet", type=IPv4Address, metavar="ADDRESS", help="what to ping there (the uplink's gateway)"
     )
     return parser
+
+
+def _add_steering(command: Callable[..., argparse.ArgumentParser]) -> list[argparse.ArgumentParser]:
+    """The commands that change what the running service keeps."""
+    reserve = command("reserve", _reserve, "make a lease permanent, or reserve an address for a node")
+    unreserve = command("unreserve", _unreserve, "take back what reserve did")
+    drop = command("drop", _drop, "forget a lease: its address is free again")
+    clear = command("clear", _clear, "end the quarantine of an address")
+    reservations = command("reservations", _reservations, "list the reservations, those of the file too")
+    config = command("config", _export, "print what reserve has made as TOML, to write it into the file")
+    for one in (reserve, unreserve, drop, clear):
+        one.add_argument("vlan", type=_is(vlan_name), metavar="VLAN", help="the VLAN's name in the configuration")
+    lease = "whose lease: its address, or the holder's name"
+    reserve.add_argument("node", type=_is(node_name), nargs="?", metavar="ADDRESS|NAME", help=lease)
+    unreserve.add_argument("node", type=_is(node_name), metavar="ADDRESS|NAME", help="of the reservation")
+    for one in (drop, clear):
+        one.add_argument("node", type=IPv4Address, metavar="ADDRESS", help="the address")
+    known = reserve.add_mutually_exclusive_group()
+    known.add_argument("--mac", metavar="MAC", help="a device, by its MAC")
+    known.add_argument("--client-id", metavar="ID", help="a device, by its client identifier: text, or hex:01:02")
+    known.add_argument("--container", metavar="NAME", help="a container, by its name")
+    reserve.add_argument("--name", metavar="NAME", help="what the node is called (its own name)")
+    reserve.add_argument("--address", metavar="ADDRESS", help="without it a node is known, and has one of the pools")
+    reservations.add_argument("--json", action="store_true", help="for programs")
+    config.add_argument("action", choices=("export",), help="print it")
+    return [reserve, unreserve, drop, clear, reservations, config]
+
+
+def _is(read: Callable[[object], str]) -> Callable[[str], str]:
+    """A reader of the configuration for an argument."""
+
+    def argument(value: str) -> str:
+        try:
+            return read(value)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return argument
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -118,7 +158,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    config = load(options.file)
+    config = _load(options.file, options.state)
     names = ", ".join(vlan.scope.name for vlan in config.vlans)
     number = len(config.vlans)
     print(f"{options.file}: fine: {number} {'VLAN' if number == 1 else 'VLANs'} ({names})")
@@ -127,11 +167,20 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
+def _load(file: Path, state: Path) -> Config:
+    """A configuration with what is kept beside it, as the service would have it; what is not in force is told."""
+    entries, damage = kept.read(state)
+    config = load(file, entries)
+    for warning in [*([damage] if damage else []), *kept.problems(config.kept)]:
+        print(f"warning: {warning}", file=sys.stderr)
+    return config
+
+
 def _rules(options: argparse.Namespace) -> int:
     """Interfaces that only the running router knows are called like their VLANs."""
     from router.rules import ruleset  # noqa: PLC0415
 
-    config = load(options.config)
+    config = _load(options.config, options.state)
     legs = {vlan.scope.name: vlan.interface or vlan.scope.name for vlan in config.vlans}
     wan = None if config.wan is None else config.wan.interface or "wan"
     print(ruleset(config, legs, wan, {}))
@@ -152,14 +201,76 @@ def _status(options: argparse.Namespace) -> int:
 
 def _lease(options: argparse.Namespace) -> int:
     """Prints nothing but the address: it is for ``docker run --ip "$(lanward lease VLAN NAME)"``."""
+    body = {"vlan": options.vlan, "container": options.name}
+    return _tell(options, lambda answer: answer["address"], "POST", "/lease", body, missing=BAD_USAGE)
+
+
+def _tell(
+    options: argparse.Namespace,
+    done: Callable[[dict[str, str]], str],
+    method: str,
+    target: str,
+    body: dict[str, str | None] | None = None,
+    *,
+    missing: int = NO,
+) -> int:
+    """Ask for a change, print what is ``done`` by the answer or why it is not; the exit code."""
     from router import client  # noqa: PLC0415
 
-    status, answer = client.post(options.state, "/lease", {"vlan": options.vlan, "container": options.name})
-    if status == 200:
-        print(answer["address"])
+    status, answer = client.tell(options.state, method, target, body)
+    if status < 300:
+        print(done(answer))
         return 0
-    print(answer["error"], file=sys.stderr)
-    return NO if status == 409 else BAD_USAGE
+    client.refused(answer)
+    return {400: BAD_USAGE, 404: missing}.get(status, NO)
+
+
+def _reserve(options: argparse.Namespace) -> int:
+    known = {"mac": options.mac, "client_id": options.client_id, "container": options.container}
+    is_known = any(one is not None for one in known.values())
+    if is_known == (options.node is not None) or (options.node is not None and options.address is not None):
+        print("lanward reserve: name the lease, or one of --mac, --client-id and --container", file=sys.stderr)
+        return BAD_USAGE
+    if options.node is not None:
+        target = f"/leases/{options.vlan}/{options.node}/reserve"
+        return _tell(options, _reserved, "POST", target, {"name": options.name})
+    body = {"vlan": options.vlan, "name": options.name, "address": options.address, **known}
+    return _tell(options, _reserved, "POST", "/reservations", body)
+
+
+def _reserved(row: dict[str, str]) -> str:
+    what = f"{row['address']} is reserved for" if row["address"] else "an address of the pools goes to"
+    return f"{what} {row['vlan']}/{row['name']}"
+
+
+def _unreserve(options: argparse.Namespace) -> int:
+    target = f"/reservations/{options.vlan}/{options.node}"
+    return _tell(
+        options, lambda row: f"{row['vlan']}/{row['name'] or row['address']} is reserved no more", "DELETE", target
+    )
+
+
+def _drop(options: argparse.Namespace) -> int:
+    target = f"/leases/{options.vlan}/{options.node}"
+    return _tell(options, lambda row: f"{row['address']} in {row['vlan']} is nobody's any more", "DELETE", target)
+
+
+def _clear(options: argparse.Namespace) -> int:
+    target = f"/quarantine/{options.vlan}/{options.node}"
+    return _tell(options, lambda row: f"{row['address']} in {row['vlan']} is in use again", "DELETE", target)
+
+
+def _reservations(options: argparse.Namespace) -> int:
+    from router import client  # noqa: PLC0415
+
+    return client.show(options.state, "/reservations", client.reservation_table, as_json=options.json)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from router import client  # noqa: PLC0415
+
+    print(client.text(options.state, "/config/export"), end="")
+    return 0
 
 
 def _watch(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from leasebroker.containers import STARTED
 from router import SOCKET_NAME, NotRunningError
 from router.config import load
+from router.text import harmless
 
 STREAM_SECONDS = 60.0
 """Without a sign of life, of which there is one every 15 s."""
@@ -34,9 +35,10 @@ def get(state: Path, target: str) -> Any:
     return _ask(state, "GET", target, None)[1]
 
 
-def post(state: Path, target: str, body: Any) -> tuple[int, Any]:
-    """The HTTP status and the JSON answer to a JSON body. Raises `NotRunningError`."""
-    return _ask(state, "POST", target, json.dumps(body))
+def text(state: Path, target: str) -> str:
+    """An answer that is text. Raises `NotRunningError`."""
+    answer: str = _ask(state, "GET", target, None, bytes.decode)[1]
+    return answer
 
 
 def ask(state: Path, target: str) -> tuple[int, Any]:
@@ -57,12 +59,24 @@ def stream(state: Path, target: str) -> Iterator[Iterable[bytes]]:
         yield response
 
 
-def _ask(state: Path, method: str, target: str, body: str | None) -> tuple[int, Any]:
+def tell(state: Path, method: str, target: str, body: Any = None) -> tuple[int, Any]:
+    """The HTTP status and the JSON answer, to a JSON body if there is one. Raises `NotRunningError`."""
+    return _ask(state, method, target, None if body is None else json.dumps(body))
+
+
+def refused(answer: Any) -> None:
+    """Print why the answer is no."""
+    print(harmless(answer["error"]), file=sys.stderr)
+
+
+def _ask(
+    state: Path, method: str, target: str, body: str | None, read: Callable[[bytes], Any] = json.loads
+) -> tuple[int, Any]:
     connection = _Connection(state / SOCKET_NAME)
     with closing(connection), _explained(state):
         connection.request(method, target, body)
         response = connection.getresponse()
-        return response.status, json.loads(response.read())
+        return response.status, read(response.read())
 
 
 @contextmanager
@@ -107,9 +121,10 @@ def ways_in(status: dict[str, Any], state: Path) -> list[str]:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of text as aligned lines."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    """Rows of text, whoever chose it, as aligned lines."""
+    shown = [list(map(harmless, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
 
 
 def lease_table(leases: list[dict[str, Any]]) -> list[str]:
@@ -120,6 +135,18 @@ def lease_table(leases: list[dict[str, Any]]) -> list[str]:
         state = one["state"] if one.get("fits", True) else f"{one['state']} (outside the configuration)"
         expires = "-" if one["state"] == "reserved" else one["expires"] or "never"
         rows.append((one["vlan"], one["address"], state, name, one["kind"], one["mac"] or "-", expires))
+    return columns(rows)
+
+
+def reservation_table(reservations: list[dict[str, Any]]) -> list[str]:
+    """The lines of ``lanward reservations``."""
+    rows = [("VLAN", "NAME", "ADDRESS", "KNOWN BY", "MADE", "PROBLEM")]
+    for one in reservations:
+        known = one["container"] or one["client_id"] or ", ".join(one["macs"])
+        made = {"file": "in the file", "state": "by reserve"}[one["origin"]]
+        rows.append(
+            (one["vlan"] or "-", one["name"] or "-", one["address"] or "-", known or "-", made, one["problem"] or "-")
+        )
     return columns(rows)
 
 
@@ -166,11 +193,11 @@ def _pinned(one: dict[str, Any]) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return harmless(" ".join(text.split()))
 
 
 def _rules_line(firewall: dict[str, Any]) -> str:
     if firewall["error"]:
-        return f"rules not as configured: {firewall['error']}"
+        return f"rules not as configured: {_one_line(firewall['error'])}"
     repairs = firewall["repairs"]
     return f"rules as configured, changed by somebody else and repaired {repairs} {'time' if repairs == 1 else 'times'}"

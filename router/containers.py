@@ -38,9 +38,15 @@ class Containers:
         self._broker: Broker | None = None
         self._docker: tuple[str, str] | None = None
         self._frames: Frames | None = None
+        self._turn = asyncio.Lock()
+        """One configuration is followed after the other."""
 
     async def start(self, config: Config, host: Host) -> None:
         """Begin, and return when all containers were looked at once, or the engine is not there."""
+        async with self._turn:
+            await self._start(config, host)
+
+    async def _start(self, config: Config, host: Host) -> None:
         if not any(vlan.network for vlan in config.vlans):
             return
         if sys.modules.get("ssl", self) is None:
@@ -59,13 +65,14 @@ class Containers:
 
     async def reload(self, config: Config, host: Host) -> None:
         """Follow a new configuration."""
-        same = self._docker == (config.docker.socket, config.docker.netns)
-        if self._broker is not None and same and any(vlan.network for vlan in config.vlans):
-            await self._serve_externals(config, host)
-            self._broker.reload(legs(config), adopt=config.docker.adopt)
-            return
-        await self.close()
-        await self.start(config, host)
+        async with self._turn:
+            same = self._docker == (config.docker.socket, config.docker.netns)
+            if self._broker is not None and same and any(vlan.network for vlan in config.vlans):
+                await self._serve_externals(config, host)
+                self._broker.reload(legs(config), adopt=config.docker.adopt)
+                return
+            await self.close()
+            await self._start(config, host)
 
     async def close(self) -> None:
         if self._broker is not None:
@@ -104,7 +111,7 @@ class Containers:
             return None
         known = self._broker.known
         return {
-            "connected": "engine" not in known.warnings,
+            "connected": self._broker.first_look.is_set() and "engine" not in known.warnings,
             "pins": dict(known.counts),
             "warnings": list(known.warnings.values()),
             "external": {name: one.status() for name, one in self._source.externals.items()},

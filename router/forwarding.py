@@ -56,6 +56,7 @@ class Forwarding:
         self._holders: dict[tuple[str, int], bytes] = {}
         self._guarded: set[str] = set()
         self._named: set[tuple[str, str]] = set()
+        self._advice: list[str] = []
         self._retry_at = 0.0
 
     def check(self, config: Config, interfaces: Mapping[str, str], now: float) -> None:
@@ -71,7 +72,8 @@ class Forwarding:
         if config is not self._config:
             self._guarded = {vlan.scope.name for vlan in config.vlans if vlan.guard}
             self._named = set(_unplaced(config))
-            for warning in warnings(config):
+            told, self._advice = self._advice, warnings(config)
+            for warning in [one for one in self._advice if one not in told]:
                 self._log(Note("warning", "rules_advice", {"what": warning}))
         legs = {name: server.link.interface for name, server in servers.items() if server.link.is_there()}
         nodes = self._wiring.nodes if self._wiring is not None and not moved else _places(self._named, servers)

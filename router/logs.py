@@ -12,6 +12,7 @@ from json.encoder import encode_basestring_ascii as escape
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dhcpd.decision import Note
+from router.text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ def configured(stream: TextIO) -> Callable[[Note], None]:
         processors = [
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            _harmless,
             structlog.dev.ConsoleRenderer(pad_event_to=16),
         ]
     lines = _Lines(stream)
@@ -67,6 +69,11 @@ def _json_line(_logger: WrappedLogger, level: str, event: EventDict) -> str:
     second = int(now)
     fields = [f", {escape(key)}: {escape(one) if type(one) is str else _encode(one)}" for key, one in event.items()]
     return f'{{"time": "{_second(second)}.{int((now - second) * 1000):03}Z", "level": "{level}"{"".join(fields)}}}'
+
+
+def _harmless(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
+    """A terminal obeys what host names and errors of others may have in them."""
+    return {key: harmless(one) if isinstance(one, str) else one for key, one in event.items()}
 
 
 class _Lines:

@@ -1,7 +1,7 @@
 """Steering by HTTP: reservations that are kept beside the operator's file, leases and quarantines to end.
 
-Every answer but the export is JSON, ``{"error"}`` when it is no: 400 for what cannot be meant, 404 for what is not
-there, 409 for what is in the way.
+Every answer but the export is JSON, ``{"error"}`` when it is no: 400 for what cannot be meant (a VLAN that is not
+served, too), 404 for what is not there, 409 for what is in the way.
 """
 
 from __future__ import annotations
@@ -74,39 +74,39 @@ class Steer:
         """``{"vlan", "name"?, "mac" | "client_id" | "container", "address"?}`` -> the row: 201, or 200 when it is so
         already."""
         values = await _object(request)
-        server = self._server(values.pop("vlan", None))
-        return await self._add(server, values)
+        return await self._add(values.pop("vlan", None), values)
 
     async def _make_permanent(self, request: web.Request) -> tuple[int, Row]:
         """``{"name"?}``, or nothing: as `_reserve`, for who has or had the address, or has that name."""
         values = await _object(request) if request.can_read_body else {}
         if values.keys() - {"name"}:
             raise RefusedError(400, 'expected {"name": NAME}, or nothing')
-        server = self._server(request.match_info["vlan"])
-        engine = server.engine
+        vlan = request.match_info["vlan"]
+        engine = self._server(vlan).engine
         binding = lease_of(engine, request.match_info["node"])
         if reservation := engine.directory.by_address.get(binding.address):
-            return self._existing(engine, binding, reservation)
-        return await self._add(server, values | identity(engine, binding) | {"address": dotted(binding.address)})
+            return self._existing(engine, binding, reservation, values.get("name"))
+        return await self._add(vlan, values | identity(engine, binding) | {"address": dotted(binding.address)})
 
-    def _existing(self, engine: Engine, binding: Binding, reservation: Reservation) -> tuple[int, Row]:
+    def _existing(self, engine: Engine, binding: Binding, one: Reservation, wanted: object) -> tuple[int, Row]:
         vlan = engine.scope.name
-        if not engine.fits(binding):
-            raise RefusedError(409, f"{dotted(binding.address)} is reserved for {vlan}/{reservation.name}")
-        return 200, self._row(vlan, reservation.name)
+        if not engine.fits(binding) or wanted not in (None, one.name):
+            raise RefusedError(409, f"{dotted(binding.address)} is reserved already, for {vlan}/{one.name}")
+        return 200, self._row(vlan, one.name)
 
-    async def _add(self, server: Server, values: dict[str, Any]) -> tuple[int, Row]:
-        app, vlan = self._app, server.engine.scope.name
-        wanted = checked(values)
+    async def _add(self, vlan: object, values: dict[str, Any]) -> tuple[int, Row]:
+        app = self._app
         async with app.kept.lock:
-            if same := already(server.engine.scope.reservations, wanted):
-                return 200, self._row(vlan, same.name)
+            engine = self._server(vlan).engine
+            wanted = checked(values)
+            if same := already(engine.scope.reservations, wanted):
+                return 200, self._row(engine.scope.name, same.name)
             entries = app.kept.entries
-            entry = {"vlan": vlan, "name": name_for(server.engine, wanted, entries), **wanted}
+            entry = {"vlan": engine.scope.name, "name": name_for(engine, wanted, entries), **wanted}
             self._refuse_conflict(entries, entry)
             if errors := await app.keep([*entries, entry]):
                 raise RefusedError(409, "; ".join(errors))
-            return 201, self._row(vlan, entry["name"])
+            return 201, self._row(engine.scope.name, entry["name"])
 
     def _refuse_conflict(self, entries: Sequence[Entry], entry: Entry) -> None:
         """What is set aside counts as well: it may be in force again, and then both cannot."""
@@ -126,7 +126,7 @@ class Steer:
                 raise RefusedError(409, f"{entry[shared[0]]} is kept already: {kept.problem(one)}")
 
     async def _unreserve(self, request: web.Request) -> tuple[int, Row]:
-        """By name or address -> what is taken out."""
+        """By name or address -> ``{"vlan", "name", "address"}`` of what is taken out."""
         app, (vlan, node) = self._app, (request.match_info["vlan"], request.match_info["node"])
         async with app.kept.lock:
             entries = app.kept.entries
@@ -135,7 +135,7 @@ class Steer:
                 self._refuse_to_unreserve(vlan, node)
             if errors := await app.keep([one for one in entries if one not in found]):
                 raise RefusedError(409, "; ".join(errors))
-        return 200, dict(found[0])
+        return 200, {key: found[0].get(key) for key in ("vlan", "name", "address")}
 
     def _refuse_to_unreserve(self, vlan: str, node: str) -> None:
         written = self._server(vlan).engine.scope.reservations
@@ -186,14 +186,18 @@ class Steer:
     def _server(self, vlan: object) -> Server:
         servers = self._app.servers
         if not isinstance(vlan, str) or vlan not in servers:
-            raise RefusedError(404, f"no VLAN has the name {vlan}: there are {', '.join(servers)}")
+            raise RefusedError(400, f"no VLAN has the name {vlan}: there are {', '.join(servers)}")
         if servers[vlan].engine.scope.is_external:
             raise RefusedError(409, f"another DHCP server serves {vlan} (dhcp is external): do it there")
         return servers[vlan]
 
     def _row(self, vlan: str, name: str) -> Row:
-        found = (one for one in rows(self._app.config) if (one["vlan"], one["name"]) == (vlan, name))
-        return next(one for one in found if one["problem"] is None)
+        found = [one for one in rows(self._app.config) if (one["vlan"], one["name"]) == (vlan, name)]
+        for one in found:
+            if one["problem"] is None:
+                return one
+        why = found[0]["problem"] if found else "it is gone"
+        raise RefusedError(409, f"the file was taken over anew meanwhile: {why}")
 
 
 def _json(work: Work) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

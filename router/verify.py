@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dhcpd.pool import dotted
-from router import NotRunningError, client, policy
+from router import NotRunningError, client, kept, policy
 from router.config import load
 from router.entrances import Entrances, Shown, opened, running
 from router.legs import late
 from router.policy import ROUTER, End, Row
 from router.probe import measure
 from router.settings import Config, Kind
+from router.text import harmless
 
 _WORDS = {True: "yes", False: "no", None: "not measured"}
 
@@ -62,7 +63,7 @@ def verify(state: Path, internet: IPv4Address | None, *, as_json: bool) -> int:
     outcome = look(known, internet)
     measured, notes = conclude(known, outcome, ask(state) if known.running else known)
     for note in notes:
-        print(note, file=sys.stderr)
+        print(harmless(note), file=sys.stderr)
     rows = outcome.rows
     found = [shown(row, result) for row, result in zip(rows, measured, strict=True)]
     if as_json:
@@ -94,7 +95,7 @@ def conclude(known: Known, outcome: Outcome, after: Known) -> tuple[list[bool | 
 def ask(state: Path) -> Known:
     """Raises `NotRunningError` and `ConfigError`."""
     status = client.get(state, "/status")
-    config = load(Path(status["config"]))
+    config = load(Path(status["config"]), kept.read(state)[0])
     return known_by(config, client.get(state, "/leases"), status["docker"])
 
 

@@ -69,6 +69,18 @@ def test_a_terminal_gets_columns() -> None:
     assert not stream.getvalue().startswith("{")
 
 
+def test_a_terminal_obeys_nothing_that_others_chose() -> None:
+    stream = Terminal()
+    hostile = "\x1b]0;owned\x07\u202e\x9b31m\n"
+    plain = Terminal()
+    write(plain, Note("info", "granted", {"hostname": "x", "names": ["x"]}))
+    write(stream, Note("info", "granted", {"hostname": hostile, "names": [hostile]}))
+    colours = plain.getvalue().count("\x1b")
+    assert stream.getvalue().count("\x1b") == colours
+    assert not {"\x07", "\u202e", "\x9b"} & set(stream.getvalue())
+    assert len(stream.getvalue().splitlines()) == 1
+
+
 class Counting(io.StringIO):
     writes = 0
 

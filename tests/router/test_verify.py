@@ -154,7 +154,7 @@ class Service:
         self.answered = True
         known = {int(IPv4Address(one)) for one in ("10.0.1.20", "10.0.1.30")}
         monkeypatch.setattr(client, "get", self.get)
-        monkeypatch.setattr(verify, "load", lambda _: self.config)
+        monkeypatch.setattr(verify, "load", lambda *_: self.config)
         monkeypatch.setattr(verify, "neighbours", lambda: known)
         monkeypatch.setattr(verify, "measure", lambda rows, _: [self.answered for _ in rows])
 
