@@ -108,10 +108,7 @@ function soon(name, wait, call) {
 function take({ name, id, data }) {
   if (id !== null) lastId = id;
   if (name === "resync") soon("all", 200, load);
-  else if (name === "lease") {
-    const come = takeLease(data);
-    if (come) map.greet(come);
-  }
+  else if (name === "lease") takeLease(data);
   activity.take({ event: name, ...data });
   if (data.container) soon("containers", 250, async () => takeContainers(await get("/containers")));
   if (name.startsWith("reservations")) soon("reservations", 250, async () => takeReservations(await get("/reservations")));

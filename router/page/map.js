@@ -90,7 +90,6 @@ class Lane {
   constructor(vlan) {
     this.vlan = vlan;
     this.cards = new Map();
-    this.wanted = new Set();
     const id = `lane-${vlan.index}`;
     this.meter = el("span", { class: "meter", role: "meter", "aria-label": `Pool of ${vlan.name}`, "aria-valuemin": "0" },
       el("span", {}));
@@ -141,7 +140,7 @@ class Lane {
         this.list.insertBefore(card.element, next);
         moved = true;
       }
-      if (changed.all || changed.nodes.has(node.key) || !card.node) moved = card.show(node) || moved;
+      if (changed.all || changed.nodes.has(node.key) || !card.node) moved = card.show(node, !changed.all) || moved;
       before = card;
     }
     this.empty.hidden = drawn.length > 0;
@@ -189,7 +188,8 @@ class Card {
     this.element = el("li", { class: "node", "data-key": key }, this.button);
   }
 
-  show(node) {
+  /** Follow a node; true when the card has grown or shrunk. `isLive`: what is new has just happened. */
+  show(node, isLive) {
     const said = condition(node);
     const before = this.node;
     const kind = node.kind === "container" ? "container" : "device";
@@ -203,21 +203,17 @@ class Card {
     const isKept = reservationOf(node) !== undefined;
     this.element.classList.toggle("is-kept", isKept);
     put(this.kept, isKept ? "reserved" : "");
-    if (node.order > 0 && this.node !== null && before.state !== "bound" && node.state === "bound") this.greet();
+    if (isLive && node.state === "bound" && before?.state !== "bound") this.greet();
     this.node = node;
     return grew;
   }
 
+  /** Draw attention to a node that has just come. */
   greet() {
     this.element.classList.remove("is-new");
     void this.element.offsetWidth;
     this.element.classList.add("is-new");
   }
-}
-
-/** Draw attention to a node that has just come. */
-export function greet(node) {
-  lanes.get(node.vlan)?.cards.get(node.key)?.greet();
 }
 
 function summarise() {

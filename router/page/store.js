@@ -110,10 +110,9 @@ function takeRow(row) {
   const arrived = node.state === "bound" && before?.state !== "bound";
   node.order = arrived ? ++order : (before?.order ?? 0);
   state.nodes.set(key, node);
-  return node;
 }
 
-/** Take the event of a changed lease. Returns the node when it has just come. */
+/** Take the event of a changed lease. */
 export function takeLease(event) {
   const key = keyOf(event.vlan, event.address);
   const before = state.nodes.get(key);
@@ -124,12 +123,12 @@ export function takeLease(event) {
   if (event.state === "free") {
     state.nodes.delete(key);
     if (reserved) takeRow(reservedRow(reserved));
-    return null;
+    return;
   }
   const isHolder = event.state === "expired" || event.mac === before?.mac;
   const kept = isHolder ? before : null;
   const container = event.container ?? kept?.container ?? null;
-  const node = takeRow({
+  takeRow({
     vlan: event.vlan,
     address: event.address,
     state: event.state,
@@ -141,7 +140,6 @@ export function takeLease(event) {
     expires: event.expires === undefined ? kept?.expires_at ?? null : event.expires,
     fits: kept?.fits ?? true,
   });
-  return node.state === "bound" && before?.state !== "bound" ? node : null;
 }
 
 function reservedRow({ vlan, address, mac, client_id, container, name }) {
