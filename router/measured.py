@@ -33,8 +33,9 @@ class Reachability:
 
     async def shown(self) -> JsonObject:
         """What ``/verify`` answers: ``rows`` as ``lanward verify --json`` prints them, ``notes`` on what was not
-        measured, ``at`` when (null: not yet, then ``measured`` is null in all rows), ``nodes`` how many of all (``of``)
-        were asked; ``is_old``: the configuration was changed since; ``is_running``: it is being measured now."""
+        measured, ``at`` when (null: not yet, then ``measured`` is null in all rows), ``nodes`` how many are asked, and
+        ``is_part`` whether there are more; ``is_old``: the configuration was changed since; ``is_running``: it is
+        being measured now."""
         found = self._found or await asyncio.to_thread(self._said, self._known(), None, [], [])
         is_old = self._config is not None and self._config is not self._app.config
         return {**found, "is_old": is_old, "is_running": self._task is not None}
@@ -70,13 +71,17 @@ class Reachability:
     ) -> JsonObject:
         outside = [] if known.config.wan is None else [internet(0)]
         pairs = found or [(row, None) for row in expected(known.config, known.nodes, outside)]
-        count = sum(len(server.engine.book.by_address) for server in self._app.servers.values())
         shown = [verify.shown(row, result) for row, result in pairs]
-        return {"at": at, "rows": shown, "notes": notes, "nodes": len(known.nodes), "of": count}
+        is_part = any(len(one.engine.book.by_address) > self._most for one in self._app.servers.values())
+        return {"at": at, "rows": shown, "notes": notes, "nodes": len(known.nodes), "is_part": is_part}
+
+    @property
+    def _most(self) -> int:
+        """Nodes that are asked of a VLAN."""
+        return max(1, MOST_NODES // max(1, len(self._app.servers)))
 
     def _known(self) -> verify.Known:
         app = self._app
         containers = app.containers.list()
-        most = max(1, MOST_NODES // max(1, len(app.servers)))
-        leases = [row for name in app.servers for row in rows(app, name, most, containers)]
+        leases = [row for name in app.servers for row in rows(app, name, self._most, containers)]
         return verify.known_by(app.config, leases, app.containers.status())

@@ -152,10 +152,12 @@ async function remember(vlan, address) {
 }
 
 function line(row) {
-  const from = row.since ?? row.at;
   const name = row.container || row.hostname || row.mac || "nobody";
-  return el("li", {}, el("time", { datetime: from, text: moment(new Date(from)) }),
-    el("span", { text: `${row.event ?? row.state} ${name}${row.mac && row.mac !== name ? `, ${row.mac}` : ""}` }));
+  const isOver = row.until !== null && Date.parse(row.until) / 1000 < now();
+  const said = [row.state === "declined" ? "in quarantine" : name, row.mac === name ? null : row.mac,
+    isOver ? `until ${moment(new Date(row.until))}` : null];
+  return el("li", {}, el("time", { datetime: row.since, text: moment(new Date(row.since)) }),
+    el("span", { text: said.filter(Boolean).join(", ") }));
 }
 
 /** A form for a new reservation. */

@@ -180,8 +180,7 @@ async function travel() {
     return;
   }
   try {
-    const moment = new Date(at);
-    past = (await get(`/history?limit=10000&at=${part(moment.toISOString())}`)).map(asNode);
+    past = (await get(`/history?limit=1000&at=${part(new Date(at).toISOString())}`)).map(asNode);
   } catch (error) {
     past = [];
     put(byId("lease-none"), error.message);
@@ -194,6 +193,5 @@ function asNode(row) {
   const number = row.address.split(".").reduce((sum, byte) => sum * 256 + Number(byte), 0);
   const label = row.container || row.hostname || "";
   const words = [row.address, label, row.mac, row.vlan, row.state].filter(Boolean).join(" ").toLowerCase();
-  const since = row.since ?? row.at;
-  return { ...row, key, num: number, label, words, was: row.state, until: since ? `since ${moment(new Date(since))}` : "" };
+  return { ...row, key, num: number, label, words, was: row.state, until: `since ${moment(new Date(row.since))}` };
 }

@@ -47,9 +47,10 @@ function show(found) {
   summarise(found, measured, wrong);
   const parts = [];
   if (wrong.length) parts.push(differing(wrong));
-  if (found.rows.length) parts.push(table(sources, targets, cells), legend(wrong.length));
-  else parts.push(el("p", { class: "hint", text: "There is no node yet that could be asked." }));
-  parts.push(...notes(found));
+  if (found.rows.length) {
+    const columns = [...sources.filter((one) => targets.includes(one)), ...targets.filter((one) => !sources.includes(one))];
+    parts.push(table(sources, columns, cells), el("div", { class: "aside" }, legend(wrong.length), ...notes(found)));
+  } else parts.push(el("p", { class: "hint", text: "There is no node yet that could be asked." }));
   byId("reach-body").replaceChildren(...parts);
 }
 
@@ -123,6 +124,6 @@ function legend(isWrong) {
 function notes(found) {
   const said = found.notes.map((note) => note[0].toUpperCase() + note.slice(1) + ".");
   if (found.rows.length) said.unshift("Asked from the router and from containers that run; devices cannot be asked from.");
-  if (found.of > found.nodes) said.push(`${count(found.nodes, "node")} of ${found.of.toLocaleString("en-GB")} are shown: lanward verify asks all.`);
+  if (found.is_part) said.push(`Only ${count(found.nodes, "node")} are asked: lanward verify asks all.`);
   return said.length ? [el("p", { class: "hint", text: said.join(" ") })] : [];
 }

@@ -55,7 +55,7 @@ def test_what_was_measured_stands_beside_what_is_expected(
     assert {(one["source"], one["target"]) for one in rows} == expected.keys()
     measured = {one["target"]: one["measured"] for one in rows if one["source"] == "router"}
     assert measured == {"vlan1/device1": True, "vlan2/device2": True, "internet": True}
-    assert (found[0]["nodes"], found[0]["of"], found[0]["is_old"]) == (2, 2, False)
+    assert (found[0]["nodes"], found[0]["is_part"], found[0]["is_old"]) == (2, False, False)
     assert answer(service, "GET", "/verify") == found[0]
     assert service.events("verified")[0]["differing"] == 0
     answer(service, "POST", "/reload")
