@@ -9,8 +9,9 @@ from ipaddress import IPv4Network
 from typing import NamedTuple
 
 from dhcpd.decision import Note
+from dhcpd.histogram import Histogram
 from dhcpd.pool import dotted
-from leasebroker.containers import STARTED, Container, Network, Wish, wishes
+from leasebroker.containers import STARTED, Container, Network, Problem, Wish, wishes
 
 
 class Leg(NamedTuple):
@@ -46,7 +47,7 @@ class Record:
     """Wall clock time, None when the lease is not on the link."""
     path: str | None = None
     """``namespace`` (before the container's first instruction), ``start`` or ``reconcile``."""
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
     def is_missing(self) -> bool:
@@ -75,6 +76,10 @@ class Known:
         self.records: dict[Key, Record] = {}
         self.counts: Counter[str] = Counter()
         self.warnings: dict[str, str] = {}
+        self.pin_seconds = Histogram()
+        """From the look that found a link without its lease until it has it."""
+        self.looked_at: float | None = None
+        """When everything was looked at last, wall clock time."""
 
     def take(self, containers: Iterable[Container]) -> None:
         """What the engine says of some containers."""

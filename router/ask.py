@@ -104,3 +104,25 @@ def _periods(found: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
 
 def _here(iso: str | None) -> str:
     return "no end" if iso is None else datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def warnings(state: Path, *, as_json: bool) -> int:
+    """Print what is wrong at the moment, and its cure; exit code 1 when something is. Raises `NotRunningError`."""
+    found: list[dict[str, str]] = client.get(state, "/warnings")
+    if as_json:
+        print(json.dumps(found, indent=2))
+    for one in () if as_json else found:
+        print(harmless(f"{_here(one['since'])}  {one['what']}"))
+        print(harmless(f"{'':19}  {one['cure']}"))
+    return NO if found else 0
+
+
+def health(state: Path, *, is_ready: bool) -> int:
+    """Print whether the service does its work, or is ready to; exit code 1 when not. Raises `NotRunningError`."""
+    status, text = client.text(state, "/readyz" if is_ready else "/healthz")
+    print(harmless_lines(text))
+    return 0 if status == 200 else NO
+
+
+def harmless_lines(text: str) -> str:
+    return "\n".join(map(harmless, text.splitlines()))

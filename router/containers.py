@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dhcpd.decision import Note
+from dhcpd.histogram import Histogram
 from dhcpd.pool import dotted
 from dhcpd.server import Host
 from leasebroker.source import Source
 from router.settings import Config, Vlan
+from router.times import iso_time
 
 if TYPE_CHECKING:
     from leasebroker.broker import Broker
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
 FIRST_LOOK_SECONDS = 10.0
 """After so long the service is ready without having seen all containers."""
 _INTERFACE_MTU = 26
+_KINDS: dict[str, tuple[str, ...]] = {
+    "container_without_lease": (), "container": ("container ",), "network": ("network ",), "netns": ("netns",),
+    "adoption": ("adopt", "healed "), "docker": ("engine",),
+}  # fmt: skip
+"""The kinds of `router.warnings` -> how the keys of `leasebroker.known.Known.warnings` begin."""
 
 
 class Containers:
@@ -106,10 +113,34 @@ class Containers:
         return {
             "connected": "engine" not in known.warnings,
             "pins": dict(known.counts),
+            "looked": None if known.looked_at is None else iso_time(known.looked_at),
             "warnings": list(known.warnings.values()),
             "external": {name: one.status() for name, one in self._source.externals.items()},
             "containers": self.list(),
         }
+
+    @property
+    def looked_at(self) -> float | None:
+        """When all containers were looked at last, wall clock time."""
+        return None if self._broker is None else self._broker.known.looked_at
+
+    @property
+    def pin_seconds(self) -> Histogram:
+        return Histogram() if self._broker is None else self._broker.known.pin_seconds
+
+    def troubles(self) -> dict[str, dict[str, str]]:
+        """What is wrong at the moment, by the kinds of `router.warnings` and by subject."""
+        found: dict[str, dict[str, str]] = {kind: {} for kind in _KINDS}
+        if self._broker is None:
+            return found
+        known = self._broker.known
+        without = {one.title for one in known.records.values() if one.address is None}
+        for key, text in known.warnings.items():
+            kind = next((kind for kind, start in _KINDS.items() if key.startswith(start)), "docker")
+            if kind == "container" and key in without:
+                kind = "container_without_lease"
+            found[kind][key.partition(" ")[2] or key] = text
+        return found
 
     def list(self) -> list[dict[str, Any]]:
         """What ``GET /containers`` answers."""
