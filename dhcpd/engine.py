@@ -423,12 +423,12 @@ class Engine:
         """Whether somebody went without an address within the last minutes."""
         return self._full_since is not None and 0 <= now - self._full_since < FULL_SECONDS
 
-    def usage(self, now: float) -> tuple[int, int]:
-        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, on offer, in
-        quarantine or reserved. Looks at every address when it may be many, else it is an upper bound."""
+    def usage(self, enough: float, now: float) -> tuple[int, int]:
+        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, in quarantine or
+        reserved. An upper bound when that is below the part ``enough`` of all, else every lease is looked at."""
         size, book = self.pool.size, self.book
         taken = len(book) - len(book.idle) + len(self.directory.by_address)
-        if taken * 2 > size:
+        if taken >= enough * size:
             own = {
                 one.address for one in book if one.state != BOUND or one.is_live(now)
             } | self.directory.by_address.keys()

@@ -21,8 +21,9 @@ from leasebroker.caretaker import Caretaker
 from leasebroker.containers import Container, Network, Problem, Wish, is_transient
 from leasebroker.docker_feed import Engine, EngineError, Event, Feed, Line
 from leasebroker.known import Known, Leg, Record
-from leasebroker.netns import own_id, own_macs
+from leasebroker.netns import GoneError, own_id, own_macs
 from leasebroker.pinner import Pinner
+from leasebroker.plan import View
 from leasebroker.source import Source
 from leasebroker.spaces import Spaces, Tracked
 
@@ -83,6 +84,14 @@ class Broker:
         for one in self._spaces or ():
             one.is_visited = False
         self._is_look_due.set()
+
+    async def look_into(self, id_: str) -> View | None:
+        """What the kernel shows of a container's namespace now, None when it has none that is known."""
+        for one in self._spaces or ():
+            if self._spaces is not None and id_ in one.members.values():
+                with suppress(GoneError):
+                    return await self._spaces.look(one)
+        return None
 
     def lease_changed(self, vlan: str, identity: str) -> None:
         """Another server has granted or taken back a container's lease."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ class Known:
         self.legs = tuple(legs)
         self.log = log
         self.containers: dict[str, Container] = {}
+        self.seen_at: dict[str, float] = {}
+        """When the engine showed a container last, by its id; wall clock time."""
         self.networks: dict[str, Network] = {}
         self.records: dict[Key, Record] = {}
         self.counts: Counter[str] = Counter()
@@ -83,8 +86,10 @@ class Known:
 
     def take(self, containers: Iterable[Container]) -> None:
         """What the engine says of some containers."""
+        now = time.time()
         for one in containers:
             self.containers[one.id] = one
+            self.seen_at[one.id] = now
             for network in one.endpoints:
                 if (record := self.records.get((one.id, network))) is not None:
                     record.state, record.name = one.state, one.name
@@ -95,6 +100,7 @@ class Known:
         containers = list(containers)[::-1]
         there_now = {one.id for one in containers}
         before, self.containers = self.containers, {}
+        self.seen_at = {}
         self.take(before[id_] for id_ in before if id_ in there_now)
         self.take(containers)
         self.networks = {one.name: one for one in networks}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import TYPE_CHECKING
 
 from dhcpd.engine import Engine
-from dhcpd.leases import DECLINED
 from dhcpd.listen import Claim, Ear, Heard, Rival
 from dhcpd.pool import dotted
 from dhcpd.server import Server
-from router.warnings import Problem, Warnings
+from router.warnings import MAX_OF_A_KIND, Problem, Warnings
 
 if TYPE_CHECKING:
     from router.app import App
@@ -39,6 +39,7 @@ class Lookout:
         self._heard: dict[str, Heard] = {}
         self._xid = random.getrandbits(32)
         self._looked: dict[str, float] = {}
+        self._engines: dict[str, Engine] = {}
         self._nearly_full: set[str] = set()
         self._by_vlan: dict[str, dict[str, Found]] = {}
 
@@ -63,6 +64,7 @@ class Lookout:
         self._by_vlan.pop(name, None)
         self._heard.pop(name, None)
         self._looked.pop(name, None)
+        self._engines.pop(name, None)
         self._nearly_full.discard(name)
         if (ear := self._ears.pop(name, None)) is not None:
             ear.close()
@@ -79,17 +81,19 @@ class Lookout:
         found["pool_full"] = _pool_full(engine, service_now)
         found["asks_too_often"] = _asks_too_often(engine, service_now)
         found["strangers_crowd"] = _strangers_crowd(engine, service_now)
+        found["quarantine"] = _quarantine(engine)
+        found["proxy_arp"] = _proxy_arp(engine)
         if len(engine.book) < LARGE or now - self._looked.get(name, -SELDOM_SECONDS) >= SELDOM_SECONDS:
             self._looked[name] = now
             found["pool_nearly_full"] = self._pool_nearly_full(engine, service_now)
-            found["quarantine"] = _quarantine(engine)
-            found["proxy_arp"] = _proxy_arp(engine)
-            found["leases_outside_configuration"] = _strays(engine, service_now)
+            if self._engines.get(name) is not engine or found["leases_outside_configuration"]:
+                self._engines[name] = engine  # an engine grants nothing that its own configuration has no place for
+                found["leases_outside_configuration"] = _strays(engine, service_now)
         return found
 
     def _pool_nearly_full(self, engine: Engine, now: float) -> Found:
         name = engine.scope.name
-        taken, size = engine.usage(now)
+        taken, size = engine.usage(ROOM, now)
         if not size or taken < ROOM * size:
             self._nearly_full.discard(name)
         elif taken >= FULL * size:
@@ -211,8 +215,8 @@ def _quarantine(engine: Engine) -> Found:
             f"{dotted(one.address)} is given to nobody: {one.mac.hex(':') or 'somebody'} has it without a lease, "
             f"or declined it"
         )
-        for one in engine.book
-        if one.state == DECLINED
+        for address in itertools.islice(engine.book.declined, MAX_OF_A_KIND)
+        if (one := engine.book.by_address.get(address)) is not None
     }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from router.events import BusyError, Subscription
+from router.explain import explain
 from router.health import ailments, obstacles
 from router.history import question
 
@@ -37,6 +38,7 @@ class Watch:
             web.get("/events", self._events),
             web.get("/history", self._history),
             web.get("/warnings", self._warnings),
+            web.get("/explain", self._explain),
             web.get("/healthz", self._healthz),
             web.get("/readyz", self._readyz),
         ]
@@ -48,6 +50,16 @@ class Watch:
     async def _warnings(self, _request: web.Request) -> web.Response:
         """What is wrong at the moment, the oldest first: ``[{"id", "since", "subject", "what", "cure"}]``."""
         return web.json_response([one.shown() for one in self._app.lookout.warnings])
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        """`router.explain.explain` of ``?node=``; 400 without one, 404 when nobody is known by that name."""
+        asked = request.query.get("node", "")
+        if not asked:
+            return web.json_response({"error": "expected ?node= with an address, a MAC or a name"}, status=400)
+        found = await explain(self._app, asked)
+        if not found:
+            return web.json_response({"error": f"no node is known as {asked[:100]!r}"}, status=404)
+        return web.json_response(found)
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         """Who asks again at once gets the same answer: to find out costs a write to the disk."""
