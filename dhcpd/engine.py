@@ -14,7 +14,7 @@ from dhcpd.allocator import Allocator
 from dhcpd.decision import NOTHING, Decision, Note
 from dhcpd.identity import Node, container_of, host_name
 from dhcpd.leases import BOUND, Binding, Columns, Row
-from dhcpd.limits import Limits
+from dhcpd.limits import MAX_STATIONS, MAX_STRANGER, Limits
 from dhcpd.offers import Offer
 from dhcpd.pool import dotted
 from dhcpd.replies import Profile, Send, Times, compose, lease_times, refuse
@@ -90,8 +90,16 @@ class Engine:
         name, decide = handler
         self.received[name] += 1
         node = self.directory.identify(message.htype, mac, options.get(opt.CLIENT_ID, b""))
+        limits, station = self.limits, mac or node.owner
+        counts = limits.counts
+        count = counts[station] = counts.get(station, 0) + 1
+        is_plain = count <= MAX_STRANGER and now < limits.end and len(counts) <= MAX_STATIONS
         is_known = node.owner in self.book.by_owner or node.reservation is not None
-        if not self.limits.admits(mac or node.owner, is_known, now):
+        if is_plain and is_known:
+            pass
+        elif is_plain and limits.tokens >= 1:
+            limits.tokens -= 1
+        elif not limits.admits(station, is_known, now):
             return self._drop("too_often" if is_known else "too_many_strangers")
         return decide(message, node, now)
 
@@ -221,7 +229,7 @@ class Engine:
             None if lease == INFINITE else second + lease,
         )
         if previous is None:
-            self.limits.settled()
+            self.limits.tokens += 2
         renewed = previous is not None and previous.address == address and previous.expires > now
         self._allocator.clear(node.owner, address)
         rows = self.book.grant(row, node.owner)
@@ -443,12 +451,12 @@ class Engine:
         """Whether somebody went without an address within the last minutes."""
         return self._full_since is not None and 0 <= now - self._full_since < FULL_SECONDS
 
-    def usage(self, now: float) -> tuple[int, int]:
-        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, on offer, in
-        quarantine or reserved. Looks at every address when it may be many, else it is an upper bound."""
+    def usage(self, enough: float, now: float) -> tuple[int, int]:
+        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, in quarantine or
+        reserved. An upper bound when that is below the part ``enough`` of all, else every lease is looked at."""
         size, book = self.pool.size, self.book
         taken = len(book) - len(book.idle) + len(self.directory.by_address)
-        if taken * 2 > size:
+        if taken >= enough * size:
             own = {
                 one.address for one in book if one.state != BOUND or one.is_live(now)
             } | self.directory.by_address.keys()

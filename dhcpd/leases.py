@@ -77,6 +77,8 @@ class Book:
     def __init__(self) -> None:
         self.by_owner: dict[bytes, Binding] = {}
         self.by_address: dict[int, Binding] = {}
+        self.declined: set[int] = set()
+        """The addresses in quarantine."""
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._heap: list[int] = []
         self._loaded: float | None = None
@@ -103,6 +105,8 @@ class Book:
                 continue
             owner = owner_of(row) if state == BOUND else b""
             binding = by_address[address] = Binding(row, owner)
+            if state == DECLINED:
+                self.declined.add(address)
             if owner and by_owner.setdefault(owner, binding) is not binding:
                 self._claim(binding)
         self._loaded = now
@@ -167,12 +171,14 @@ class Book:
             self.forget(holder)
         row = Row(address, DECLINED, b"", mac, b"", "", now, until)
         binding = self.by_address[address] = Binding(row, b"")
+        self.declined.add(address)
         self._time(binding)
         return [row]
 
     def forget(self, binding: Binding) -> Row:
         """Make an address nobody's."""
         del self.by_address[binding.address]
+        self.declined.discard(binding.address)
         self.idle.pop(binding.address, None)
         if self.by_owner.get(binding.owner) is binding:
             del self.by_owner[binding.owner]

@@ -34,23 +34,31 @@ class Noisy(NamedTuple):
 
 
 class Limits:
-    """For one VLAN. ``now`` is service time."""
+    """For one VLAN. ``now`` is service time.
+
+    The engine sees every message, so it counts in ``counts`` and takes tokens by itself where that is all there is to
+    do; `admits` has the rest.
+    """
+
+    __slots__ = ("_began", "_crowded", "_filled", "_noisy", "counts", "end", "tokens")
 
     def __init__(self, now: float) -> None:
-        self.tokens = float(TOKENS)
-        self._counts: dict[bytes, int] = {}
-        self._began = now
-        self._end = now + WINDOW
-        self._filled = now
+        self.counts: dict[bytes, int] = {}
+        """Messages of a station (its MAC, or what stands for it) in this window."""
+        self.tokens: float = TOKENS
+        """A stranger's message takes one; a stranger that takes its lease gives back two, for it has sent two."""
+        self.end = now + WINDOW
+        """Of the window."""
+        self._began = self._filled = now
         self._noisy: dict[bytes, Noisy] = {}
         self._crowded: float | None = None
 
     def admits(self, station: bytes, is_known: bool, now: float) -> bool:
-        """Whether a message of that station (its MAC, or what stands for it) is to be served."""
-        counts = self._counts
-        if not self._began <= now < self._end or len(counts) >= MAX_STATIONS:
+        """Whether a message that has been counted is to be served."""
+        count = self.counts[station]
+        if not self._began <= now < self.end or len(self.counts) > MAX_STATIONS:
             self._turn(now)
-        count = counts[station] = counts.get(station, 0) + 1
+            count = self.counts[station] = 1
         if count > MAX_STRANGER:
             self._note(station, count, now)
             if not is_known or count > MAX_KNOWN:
@@ -65,10 +73,6 @@ class Limits:
         self.tokens -= 1
         return True
 
-    def settled(self) -> None:
-        """A stranger took its lease: what its DISCOVER and its REQUEST have cost comes back."""
-        self.tokens = min(self.tokens + 2, TOKENS)
-
     def noisy(self, now: float) -> dict[bytes, Noisy]:
         """The stations that ask too often, at most `MAX_NOISY` of them."""
         self._noisy = {mac: one for mac, one in self._noisy.items() if 0 <= now - one.last < QUIET_SECONDS}
@@ -81,8 +85,8 @@ class Limits:
     def _turn(self, now: float) -> None:
         """Begin a window."""
         self._fill(now)
-        self._counts.clear()
-        self._began, self._end = now, now + WINDOW
+        self.counts.clear()
+        self._began, self.end = now, now + WINDOW
 
     def _fill(self, now: float) -> None:
         self.tokens = min(TOKENS, self.tokens + max(0.0, now - self._filled) * TOKENS_PER_SECOND)

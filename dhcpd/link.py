@@ -15,11 +15,14 @@ RECEIVE_BUFFER = 4 << 20
 """Bytes; the kernel's default holds about 166 datagrams, a storm of devices that boot together is larger."""
 MAX_DATAGRAM = 4096
 
+BPF = Struct("HBBI")
+ATTACH_FILTER = 26
+"""``SO_ATTACH_FILTER``: the program as `BPF` instructions."""
+
 _ETH_P_ARP = 0x0806
-_SO_ATTACH_FILTER, _SO_MEMINFO, _SO_RCVBUFFORCE = 26, 55, 33
+_SO_MEMINFO, _SO_RCVBUFFORCE = 55, 33
 _MEMINFO = Struct("9I")
 _MEMINFO_DROPS = 8
-_BPF = Struct("HBBI")
 _ONLY_ARP_REPLIES = (
     (0x28, 0, 0, 20),  # load the 16-bit operation code of the ARP packet
     (0x15, 0, 1, 2),  # a reply: go on, else skip one
@@ -99,10 +102,8 @@ class Link:
     def _open_arp(self) -> socket.socket:
         """Only replies reach it: what else is said by ARP on a busy VLAN must not wake the process."""
         one = self._open(socket.AF_PACKET, socket.SOCK_RAW)
-        program = array("B", b"".join(_BPF.pack(*instruction) for instruction in _ONLY_ARP_REPLIES))
-        one.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, pack("HP", len(_ONLY_ARP_REPLIES), program.buffer_info()[0])
-        )
+        program = array("B", b"".join(BPF.pack(*instruction) for instruction in _ONLY_ARP_REPLIES))
+        one.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, pack("HP", len(_ONLY_ARP_REPLIES), program.buffer_info()[0]))
         one.bind((self.interface, _ETH_P_ARP))
         return one
 

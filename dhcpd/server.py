@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
+from time import monotonic
 
 from dhcpd.decision import NOTHING, Decision, Note
 from dhcpd.engine import Engine
+from dhcpd.histogram import Histogram
 from dhcpd.leases import Row
 from dhcpd.link import MAX_DATAGRAM, Link
 from dhcpd.pool import dotted
@@ -48,6 +50,10 @@ class Host:
         self.now = clock
         self.log = log
         self.committed = committed
+        self.commit_error: str | None = None
+        """Why the last leases could not be written, None when they were."""
+        self.offer_seconds, self.ack_seconds, self.commit_seconds = Histogram(), Histogram(), Histogram()
+        """From when a round begins to read until its OFFERs, and its ACKs, have left, and how long commits take."""
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[Server, socket.socket, Decide]] = {}
 
@@ -70,6 +76,7 @@ class Host:
     def round(self) -> None:
         """Serve all who wait. Where many have something to read, a datagram from each is read without a look at whether
         there is more: the next round comes at once."""
+        began = monotonic()
         ready = self._epoll.poll(0)
         share = max(1, MAX_ROUND // max(1, len(ready)))
         now = self.now()
@@ -81,21 +88,31 @@ class Host:
                     decided.append((server, decide(data, now)))
                 except Exception as error:  # noqa: BLE001 - one datagram that finds a defect must not stop a VLAN
                     server.defect(data, error)
-        self.carry_out(decided)
+        if offers := self.carry_out(decided, began):
+            self.offer_seconds.observe(monotonic() - began, offers)
 
-    def carry_out(self, decided: Sequence[Decided]) -> None:
-        """At once what changes no lease, the rest when its rows are on disk."""
+    def carry_out(self, decided: Sequence[Decided], began: float | None = None) -> int:
+        """At once what changes no lease, the rest when its rows are on disk. Returns how many answers left at once;
+        ``began``: when what led to them was read."""
         waiting = [one for one in decided if one[1].rows]
         if waiting:
             batch = [(server.vlan_id, row) for server, decision in waiting for row in decision.rows]
-            self.store.commit(batch, partial(self._committed, waiting))
+            self.store.commit(batch, partial(self._committed, waiting, began, monotonic()))
+        sent = 0
         for server, decision in decided:
             if not decision.rows and decision is not NOTHING:
                 server.finish(decision)
+                sent += decision.send is not None
+        return sent
 
-    def _committed(self, waiting: Sequence[Decided], error: Exception | None) -> None:
+    def _committed(
+        self, waiting: Sequence[Decided], began: float | None, handed: float, error: Exception | None
+    ) -> None:
+        self.commit_seconds.observe(monotonic() - handed)
         for server, group in groupby(waiting, itemgetter(0)):
             server.committed([decision for _, decision in group], error)
+        if began is not None and error is None:
+            self.ack_seconds.observe(monotonic() - began, sum(one.send is not None for _, one in waiting))
 
 
 class Server:
@@ -125,6 +142,10 @@ class Server:
             self._is_reading = False
             self._host.ignore(self.link.udp)
             self._host.ignore(self.link.arp)
+
+    def is_serving(self) -> bool:
+        """Whether it reads from its interface, and that is there."""
+        return self._is_reading and self.link.is_there()
 
     def mirror(self, rows: Sequence[Row], then: Callable[[], None]) -> None:
         """`Engine.mirror`, and ``then`` when it is on the disk, in the order of the calls. That comes as well when the
@@ -195,6 +216,7 @@ class Server:
 
     def committed(self, decisions: Sequence[Decision], error: Exception | None) -> None:
         """Finish what is on the disk, unless the disk refused it."""
+        self._host.commit_error = None if error is None else str(error)
         if error is not None:
             self.errors["commit"] += len(decisions)
             fields = {"vlan": self.engine.scope.name, "leases": len(decisions), "error": str(error)}

@@ -19,6 +19,7 @@ from dhcpd.database import (
     COLUMNS,
     LATEST,
     LOG_PAGES,
+    SCHEMA,
     StoreError,
     fold,
     is_damage,
@@ -38,7 +39,8 @@ Done = Callable[[Exception | None], object]
 """Called on the loop thread, once per batch and in the order of the batches: None when the batch is on the disk, else
 why it is not. Must not raise."""
 
-Job = tuple[Batch, Done]
+Job = tuple[Batch | None, Done]
+"""None: write something, to see whether that works."""
 
 CHUNK = 64
 """Rows in one statement. More would not be cheaper, and every smaller number is a statement that SQLite compiles once
@@ -137,6 +139,10 @@ class Store:
         """Have the batch written. Never blocks; how many batches may wait is the caller's to bound."""
         self._queue.put((batch, done))
 
+    def touch(self, done: Done) -> None:
+        """Find out whether the disk takes what is written: a change that changes nothing, synced as all are."""
+        self._queue.put((None, done))
+
     def close(self) -> None:
         """Write what waits, report it, and let go of the folder."""
         if self._writer is not None:
@@ -162,7 +168,8 @@ class Store:
         running = True
         while running:
             jobs, running = self._wait()
-            error = self._attempt([entry for batch, _ in jobs for entry in batch])
+            touches = any(batch is None for batch, _ in jobs)
+            error = self._attempt([entry for batch, _ in jobs for entry in batch or ()], touches=touches)
             self._finished.extend((done, error) for _, done in jobs)
             if self._finished and not self._posted:
                 self._posted = True
@@ -181,10 +188,12 @@ class Store:
             jobs.append(job)
         return jobs, True
 
-    def _attempt(self, rows: Batch) -> Exception | None:
+    def _attempt(self, rows: Batch, *, touches: bool = False) -> Exception | None:
         """Commit the rows, if need be to a new database after the present one turned out to be damaged."""
         try:
             try:
+                if touches:
+                    self._database.execute(f"PRAGMA user_version = {SCHEMA}")
                 self._write(rows)
             except sqlite3.Error as error:
                 if not is_damage(error):

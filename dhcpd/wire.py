@@ -211,8 +211,11 @@ _IP_CONSTANT_SUM = 0x4500 + 0x4000 + 0x4011
 _UDP = 17
 
 
-def udp_frame(source_mac: bytes, target_mac: bytes, source: int, target: int, port: int, payload: bytes) -> bytes:
-    """An Ethernet frame with a UDP datagram from `SERVER_PORT`, checksums filled in.
+def udp_frame(
+    source_mac: bytes, target_mac: bytes, source: int, target: int, port: int, payload: bytes,
+    source_port: int = SERVER_PORT,
+) -> bytes:  # fmt: skip
+    """An Ethernet frame with a UDP datagram to ``port``, checksums filled in.
 
     A big-endian number is equal to the sum of its 16-bit words modulo 65535, so one division is the Internet checksum
     (RFC 1071) of a payload.
@@ -224,7 +227,7 @@ def udp_frame(source_mac: bytes, target_mac: bytes, source: int, target: int, po
         target_mac, source_mac, 0x0800,
         0x45, 0, size + 20, 0, 0x4000, 64, _UDP,
         0xFFFF - (_IP_CONSTANT_SUM + size + 20 + addresses) % 0xFFFF, source, target,
-        SERVER_PORT, port, size, 0xFFFF - (addresses + _UDP + size + SERVER_PORT + port + size + words) % 0xFFFF,
+        source_port, port, size, 0xFFFF - (addresses + _UDP + size + source_port + port + size + words) % 0xFFFF,
     ) + payload  # fmt: skip
 
 

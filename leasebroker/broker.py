@@ -8,6 +8,7 @@ missed.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,11 +18,12 @@ from typing import Any
 from dhcpd.decision import Note
 from leasebroker import checks
 from leasebroker.caretaker import Caretaker
-from leasebroker.containers import Container, Network, Wish, is_transient
+from leasebroker.containers import Container, Network, Problem, Wish, is_transient
 from leasebroker.docker_feed import Engine, EngineError, Event, Feed, Line
 from leasebroker.known import Known, Leg, Record
-from leasebroker.netns import own_id, own_macs
+from leasebroker.netns import GoneError, own_id, own_macs
 from leasebroker.pinner import Pinner
+from leasebroker.plan import View
 from leasebroker.source import Source
 from leasebroker.spaces import Spaces, Tracked
 
@@ -82,6 +84,14 @@ class Broker:
         for one in self._spaces or ():
             one.is_visited = False
         self._is_look_due.set()
+
+    async def look_into(self, id_: str) -> View | None:
+        """What the kernel shows of a container's namespace now, None when it has none that is known."""
+        for one in self._spaces or ():
+            if self._spaces is not None and id_ in one.members.values():
+                with suppress(GoneError):
+                    return await self._spaces.look(one)
+        return None
 
     def lease_changed(self, vlan: str, identity: str) -> None:
         """Another server has granted or taken back a container's lease."""
@@ -169,6 +179,7 @@ class Broker:
         for one in self._spaces or ():
             one.is_visited &= changed.isdisjoint(one.members.values())
         await self._visit_all("reconcile")
+        self.known.looked_at = time.time()
         if self._adopts and (pause := await self._caretaker.tend(self._loop.time())) is not None:
             self._loop.call_later(pause, self._is_look_due.set)
 
@@ -186,7 +197,7 @@ class Broker:
             self._spaces = Spaces(self._netns, self._appeared, self._changed)
         except OSError as error:
             cure = "mount the engine's netns folder into the router, or correct [docker] netns"
-            problem = f"containers cannot be pinned: {self._netns}: {error.strerror}; {cure}"
+            problem = Problem(f"containers cannot be pinned: {self._netns}: {error.strerror}", cure)
         self.known.warn("netns", problem)
 
     # -- leases
@@ -218,7 +229,7 @@ class Broker:
         record.problems = wish.problems
         if not self._source.is_waiting(leg.vlan, wish.identity):
             record.problems += tuple(checks.lease_problems(leg, one.name, wish, record.address))
-        self.known.warn(record.title, "; ".join(record.problems) or None)
+        self.known.warn(record.title, Problem.joined(record.problems))
         return record
 
     # -- namespaces

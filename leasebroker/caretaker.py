@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from dhcpd.decision import Note
 from leasebroker import adoption
-from leasebroker.containers import AT_REST
+from leasebroker.containers import AT_REST, Problem
 from leasebroker.docker_feed import EngineError, Line
 from leasebroker.known import Key, Known, Record
 
@@ -45,9 +45,8 @@ class Caretaker:
         try:
             names = await self._engine.ask(partial(adoption.repair, journal=self._journal))
         except OSError as error:
-            problem = (
-                f"the journal of adoptions cannot be written, make room or make the state folder writable: {error}"
-            )
+            what = f"the journal of adoptions cannot be written: {error}"
+            problem = Problem(what, "make room, or make the state folder writable")
         self._known.warn("adoption", problem)
         for name in names:
             self._known.counts["repaired"] += 1

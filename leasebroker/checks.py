@@ -1,4 +1,4 @@
-"""What is wrong with a network or a container's wish, in one sentence with its cure."""
+"""What is wrong with a network or a container's wish."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dhcpd.pool import dotted
+from leasebroker.containers import Problem
 
 if TYPE_CHECKING:
     from leasebroker.containers import Network, Wish
@@ -14,16 +15,18 @@ if TYPE_CHECKING:
 _ICC = "com.docker.network.bridge.enable_icc"
 
 
-def network_problem(leg: Leg, network: Network | None, *, filtered: bool) -> str | None:
+def network_problem(leg: Leg, network: Network | None, *, filtered: bool) -> Problem | None:
     """Why containers of a network cannot be on its VLAN, None when they can.
 
     ``filtered``: bridged frames pass the host's FORWARD chain (br_netfilter).
     """
     create = f"docker network create {_options(leg)} {leg.network}"
     if network is None:
-        return f"Docker has no network {leg.network} for {leg.vlan}: {create}"
+        return Problem(f"Docker has no network {leg.network} for {leg.vlan}", create, ": ")
     wrong = next(_differences(leg, network, filtered=filtered), None)
-    return None if wrong is None else f"network {leg.network}: {wrong}; remove it and create it again: {create}"
+    if wrong is None:
+        return None
+    return Problem(f"network {leg.network}: {wrong}", f"remove it and create it again: {create}")
 
 
 def _options(leg: Leg) -> str:
@@ -47,19 +50,23 @@ def _differences(leg: Leg, network: Network, *, filtered: bool) -> Iterator[str]
         yield "inter-container communication is off (enable_icc=false), which drops frames between its ports"
 
 
-def lease_problems(leg: Leg, container: str, wish: Wish, address: int | None) -> Iterator[str]:
+def lease_problems(leg: Leg, container: str, wish: Wish, address: int | None) -> Iterator[Problem]:
     """What of a container's wish could not be fulfilled."""
-    if address is None and leg.is_external:
-        yield f"container {container} has no lease on {leg.vlan}: see that its DHCP server runs and has a free address"
-    elif address is None:
-        yield f"container {container} has no lease on {leg.vlan}: enlarge its pools, or with known_only reserve one"
+    if address is None:
+        cure = "enlarge its pools, or with known_only reserve one"
+        if leg.is_external:
+            cure = "see that its DHCP server runs and has a free address"
+        yield Problem(f"container {container} has no lease on {leg.vlan}", cure, ": ")
     elif wish.address is not None and wish.address != address and leg.is_external:
-        yield (
+        yield Problem(
             f"container {container} asks for {dotted(wish.address)} on {leg.vlan}, whose DHCP server gave it "
-            f"{dotted(address)}: reserve the address there"
+            f"{dotted(address)}",
+            "reserve the address there",
+            ": ",
         )
     elif wish.address is not None and wish.address != address:
-        yield (
+        yield Problem(
             f"container {container} asks for {dotted(wish.address)} on {leg.vlan}, which is another's, the router's or "
-            f"Docker's: it has {dotted(address)}; ask for a free one"
+            f"Docker's: it has {dotted(address)}",
+            "ask for a free one",
         )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from leasebroker.identity import container_name
 
@@ -17,6 +17,27 @@ _TRANSIENT = re.compile("[0-9a-f]{12}_")
 
 AT_REST = frozenset({"created", "exited"})
 STARTED = frozenset({"running", "paused"})
+
+
+class Problem(str):
+    """What is wrong, in one sentence that ends with its cure."""
+
+    what: str
+    cure: str
+
+    def __new__(cls, what: str, cure: str, joint: str = "; ") -> Self:
+        made = super().__new__(cls, f"{what}{joint}{cure}")
+        made.what, made.cure = what, cure
+        return made
+
+    @classmethod
+    def joined(cls, problems: Sequence[Problem]) -> Problem | None:
+        """Several as one, None when there are none."""
+        if len(problems) < 2:
+            return problems[0] if problems else None
+        made = str.__new__(cls, "; ".join(problems))
+        made.what, made.cure = ("; ".join(getattr(one, part) for one in problems) for part in ("what", "cure"))
+        return made
 
 
 class Endpoint(NamedTuple):
@@ -71,8 +92,7 @@ class Wish(NamedTuple):
     identity: str
     hostname: str
     address: int | None = None
-    problems: tuple[str, ...] = ()
-    """One sentence each, with the cure."""
+    problems: tuple[Problem, ...] = ()
 
 
 def read_container(found: Any) -> Container:
@@ -152,14 +172,14 @@ def wishes(containers: Iterable[Container], network: str) -> dict[str, Wish]:
 
 
 def _wish(one: Container, network: str) -> Wish:
-    problems: list[str] = []
+    problems: list[Problem] = []
     identity = _label(one, IDENTITY, container_name, problems) or one.name
     address = _label(one, ADDRESS, _labelled_address, problems) or one.endpoints[network].requested or None
     hostname = one.labels.get(HOSTNAME) or identity
     return Wish(identity, hostname, address, tuple(problems))
 
 
-def _label(one: Container, label: str, reader: Any, problems: list[str]) -> Any:
+def _label(one: Container, label: str, reader: Any, problems: list[Problem]) -> Any:
     """The label's value, None when there is none or it is no good."""
     text = one.labels.get(label)
     if text is None:
@@ -167,7 +187,8 @@ def _label(one: Container, label: str, reader: Any, problems: list[str]) -> Any:
     try:
         return reader(text)
     except ValueError as error:
-        problems.append(f"container {one.name}: label {label}={text!r}: {error}; it is ignored until it is corrected")
+        what = f"container {one.name}: label {label}={text!r}: {error}"
+        problems.append(Problem(what, "it is ignored until it is corrected"))
         return None
 
 
@@ -180,9 +201,10 @@ def _labelled_address(text: str) -> int:
 
 def _second(one: Container, wish: Wish, owner: str, owners: Mapping[str, str]) -> Wish:
     identity = one.name if one.name not in owners else f"{one.name}@{one.id[:12]}"
-    problem = (
+    problem = Problem(
         f"container {one.name} claims the identity {wish.identity} of container {owner}: it has an address of its own, "
-        f"as {identity}; give it another label {IDENTITY}"
+        f"as {identity}",
+        f"give it another label {IDENTITY}",
     )
     return wish._replace(identity=identity, address=None, problems=(*wish.problems, problem))
 

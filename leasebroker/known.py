@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from ipaddress import IPv4Network
 from typing import NamedTuple
 
 from dhcpd.decision import Note
+from dhcpd.histogram import Histogram
 from dhcpd.pool import dotted
-from leasebroker.containers import STARTED, Container, Network, Wish, wishes
+from leasebroker.containers import STARTED, Container, Network, Problem, Wish, wishes
 
 
 class Leg(NamedTuple):
@@ -46,7 +48,7 @@ class Record:
     """Wall clock time, None when the lease is not on the link."""
     path: str | None = None
     """``namespace`` (before the container's first instruction), ``start`` or ``reconcile``."""
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
     def is_missing(self) -> bool:
@@ -71,15 +73,23 @@ class Known:
         self.legs = tuple(legs)
         self.log = log
         self.containers: dict[str, Container] = {}
+        self.seen_at: dict[str, float] = {}
+        """When the engine showed a container last, by its id; wall clock time."""
         self.networks: dict[str, Network] = {}
         self.records: dict[Key, Record] = {}
         self.counts: Counter[str] = Counter()
         self.warnings: dict[str, str] = {}
+        self.pin_seconds = Histogram()
+        """From the look that found a link without its lease until it has it."""
+        self.looked_at: float | None = None
+        """When everything was looked at last, wall clock time."""
 
     def take(self, containers: Iterable[Container]) -> None:
         """What the engine says of some containers."""
+        now = time.time()
         for one in containers:
             self.containers[one.id] = one
+            self.seen_at[one.id] = now
             for network in one.endpoints:
                 if (record := self.records.get((one.id, network))) is not None:
                     record.state, record.name = one.state, one.name
@@ -90,6 +100,7 @@ class Known:
         containers = list(containers)[::-1]
         there_now = {one.id for one in containers}
         before, self.containers = self.containers, {}
+        self.seen_at = {}
         self.take(before[id_] for id_ in before if id_ in there_now)
         self.take(containers)
         self.networks = {one.name: one for one in networks}

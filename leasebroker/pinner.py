@@ -57,6 +57,7 @@ class Pinner:
 
     async def _pass(self, spaces: Spaces, one: Tracked, path: str) -> bool:
         """One look and what follows from it; True when there was something to do."""
+        began = time.monotonic()
         view = await spaces.look(one)
         found = await self._pins(one, view)
         operations = plan(view, [pin for pin, _ in found])
@@ -64,16 +65,20 @@ class Pinner:
             await spaces.apply(one, operations)
         for _, record in found:
             if record.address is not None:
-                self._note(one, record, path, is_changed=bool(operations))
+                self._note(one, record, path, began if operations else None)
         one.is_settled = not operations and all(pin.is_started for pin, _ in found)
         return bool(operations or one.guessed)
 
-    def _note(self, one: Tracked, record: Record, path: str, *, is_changed: bool) -> None:
-        """What was right once, and is not any more, has drifted."""
+    def _note(self, one: Tracked, record: Record, path: str, began: float | None) -> None:
+        """What was right once, and is not any more, has drifted. ``began``: when the look began that led to a change,
+        None when there was none."""
+        is_changed = began is not None
         if record.pinned_at is None:
             record.pinned_at = time.time()
             record.path = path if record.state in STARTED else "namespace"
             self._known.counts[record.path if is_changed else "kept"] += 1
+            if began is not None:
+                self._known.pin_seconds.observe(time.monotonic() - began)
             self._known.note("info", "pinned", record, path=record.path)
         elif is_changed and one.is_settled:
             self._known.counts["drift"] += 1

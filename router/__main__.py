@@ -76,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     who.add_argument("what", metavar="ADDRESS|NAME", help="an address, or a host name, container or MAC")
     who.add_argument("--at", metavar="TIME", help='the moment: ISO 8601, "22:00", "yesterday 22:00", "2h ago"')
     steering = _add_steering(command)
+    why = command("explain", _explain, "show why a node has the address that it has")
+    why.add_argument("node", metavar="NODE|ADDRESS", help='"vlan1/web", a name, an address or a MAC')
+    wrong = command("warnings", _warnings, "show what is wrong at the moment, and what to do about it")
+    health = command("health", _health, "say whether the service does its work: for HEALTHCHECK and the like")
+    health.add_argument("--ready", action="store_true", help="whether it is ready to, instead")
     below = command("underlay", _underlay, "make what the router stands on: VLANs of the trunk, bridges, networks")
     below.add_argument("action", choices=("up", "down", "show"), help="make it, take it away, or say what up would do")
     lease.add_argument("vlan", metavar="VLAN", help="the VLAN's name in the configuration")
@@ -84,10 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", type=Path, nargs="?", default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
     for one in (run, rules, below):
         one.add_argument("--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE", help=configuration)
-    for one in (run, check, rules, leases, status, lease, verify, watch, who, shown, *steering):
+    for one in (run, check, rules, leases, status, lease, verify, watch, who, why, wrong, health, shown, *steering):
         folder = f"the folder of leases and control socket ({DEFAULT_STATE})"
         one.add_argument("--state", type=Path, default=DEFAULT_STATE, metavar="DIR", help=folder)
-    for one in (leases, status, verify, watch, who):
+    for one in (leases, status, verify, watch, who, why, wrong):
         one.add_argument("--json", action="store_true", help="for programs")
     verify.add_argument(
         "--internet", type=IPv4Address, metavar="ADDRESS", help="what to ping there (the uplink's gateway)"
@@ -269,7 +274,7 @@ def _reservations(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from router import client  # noqa: PLC0415
 
-    print(client.text(options.state, "/config/export"), end="")
+    print(client.text(options.state, "/config/export")[1], end="")
     return 0
 
 
@@ -277,6 +282,24 @@ def _watch(options: argparse.Namespace) -> int:
     from router import ask  # noqa: PLC0415
 
     return ask.watch(options.state, as_json=options.json)
+
+
+def _warnings(options: argparse.Namespace) -> int:
+    from router import ask  # noqa: PLC0415
+
+    return ask.warnings(options.state, as_json=options.json)
+
+
+def _health(options: argparse.Namespace) -> int:
+    from router import ask  # noqa: PLC0415
+
+    return ask.health(options.state, is_ready=options.ready)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from router import ask  # noqa: PLC0415
+
+    return ask.explain(options.state, options.node, as_json=options.json)
 
 
 def _who(options: argparse.Namespace) -> int:

@@ -16,16 +16,16 @@ from leasebroker.identity import container_name
 from router import NotRunningError, page
 from router.access import COOKIE, HEADERS, SESSION_SECONDS, Access, Ask, Refusal
 from router.measured import Reachability
+from router.metrics import CONTENT_TYPE, metrics
 from router.picture import picture
 from router.steer import Steer
-from router.view import lease, lease_addresses, metrics, status
+from router.view import lease, lease_addresses, status
 from router.watch import Watch
 
 if TYPE_CHECKING:
     from router.app import App
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NO_ANSWER = "see that its DHCP server runs and has a free address, and that the VLAN has a Docker network"
 NO_ADDRESS = "enlarge its pools, with known_only reserve one, or look into the log when the disk refuses"
 MAX_BODY = 64 << 10
@@ -192,8 +192,7 @@ class Api:
         return web.json_response({"address": dotted(address)})
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        lines = [*metrics(status(self._app)), ""]
-        return web.Response(body="\n".join(lines).encode(), headers={"Content-Type": METRICS_TYPE})
+        return web.Response(body=metrics(self._app).encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _reload(self, _request: web.Request) -> web.Response:
         """200 with the list of changes, 409 with the list of errors."""

@@ -28,6 +28,7 @@ from router.events import Bus
 from router.history import History
 from router.kept import Keeper
 from router.legs import Legs
+from router.lookout import Lookout
 from router.nfnetlink import FirewallError
 from router.settings import Entry
 
@@ -59,7 +60,12 @@ class App:
         self.containers = Containers(state, self.source, log)
         self._dropped: dict[str, Counter[str]] = {}
         self._drops_due = 0.0
-        self._lost: set[str] = set()
+        self._harm_looked = -MAX_TICK
+        self.turned_at = time.monotonic()
+        """The last look at what time brings."""
+        self.lost_interfaces: set[str] = set()
+        self.missing: list[str] = []
+        """The capabilities that the process lacks, see `router.capabilities`."""
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises `StoreError`, `LinkError` or `ControlError` when it cannot start."""
@@ -90,10 +96,12 @@ class App:
     async def _until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
         from router.forwarding import Forwarding  # noqa: PLC0415 - devices are served first
 
-        for what in capabilities.missing(capabilities.effective(), self.config):
+        self.missing = list(capabilities.missing(capabilities.effective(), self.config))
+        for what in self.missing:
             self.log(Note("error", "capability_missing", {"what": what}))
         control = Control(self, self.state / SOCKET_NAME)  # before the rules: a start that fails leaves none behind
         self.forwarding = Forwarding(self.log, self.legs.uplink)
+        self.lookout = Lookout(self)
         self._update_forwarding()  # nothing from the WAN is answered before the rules are there: connections survive
         await self.legs.start(lambda: self.config)
         self._update_forwarding()
@@ -109,6 +117,7 @@ class App:
             await stop.wait()
         finally:
             ticker.cancel()
+            self.lookout.close()
             await self.containers.close()
             await self.legs.close()
             await control.close()
@@ -227,7 +236,7 @@ class App:
                 server.errors = before.errors
             server.start()
         self._close({name: server.link for name, server in old.items()}, keep=links.values())
-        self._lost.clear()
+        self.lost_interfaces.clear()
 
     def _engine(self, scope: Scope, before: Server | None) -> Engine:
         rows = self._load(scope.name) if before is None else before.engine.rows()
@@ -265,6 +274,7 @@ class App:
             pause = MAX_TICK
             try:
                 pause = self._look()
+                self.turned_at = time.monotonic()
             except Exception as error:  # noqa: BLE001 - a defect in one look must not end all later ones
                 self.log(Note("error", "defect", {"error": repr(error)}))
             await asyncio.sleep(min(max(pause, MIN_TICK), MAX_TICK))
@@ -285,7 +295,14 @@ class App:
         deadlines = [self._visit(name, server) for name, server in list(self.servers.items())]
         self.source.watch()
         self.forwarding.watch(self.config, self.servers, self.now())
+        self._watch_for_harm(monotonic())
         return min(deadlines) - self.now()
+
+    def _watch_for_harm(self, now: float) -> None:
+        """Once a second, however often there is something else to do."""
+        if not 0 <= now - self._harm_looked < MAX_TICK:
+            self._harm_looked = now
+            self.lookout.look(now)
 
     def _visit(self, name: str, server: Server) -> float:
         """Do what is due on one VLAN, and serve it again when its interface was replaced by another."""
@@ -297,8 +314,8 @@ class App:
     def _relink(self, name: str, server: Server) -> None:
         """A network that was disconnected and connected again is a new interface, often of another name."""
         vlan = next(vlan for vlan in self.config.vlans if vlan.scope.name == name)
-        if name not in self._lost:
-            self._lost.add(name)
+        if name not in self.lost_interfaces:
+            self.lost_interfaces.add(name)
             self.log(Note("error", "interface_lost", {"vlan": name, "interface": server.link.interface}))
             server.stop()
             server.link.close()
@@ -307,7 +324,7 @@ class App:
         except LinkError:
             return
         server.start()
-        self._lost.discard(name)
+        self.lost_interfaces.discard(name)
         self.log(Note("warning", "interface_back", {"vlan": name, "interface": server.link.interface}))
 
     def _report_database(self) -> None:

@@ -104,3 +104,100 @@ def _periods(found: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
 
 def _here(iso: str | None) -> str:
     return "no end" if iso is None else datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def warnings(state: Path, *, as_json: bool) -> int:
+    """Print what is wrong at the moment, and its cure; exit code 1 when something is. Raises `NotRunningError`."""
+    found: list[dict[str, str]] = client.get(state, "/warnings")
+    if as_json:
+        print(json.dumps(found, indent=2))
+    for one in () if as_json else found:
+        print(harmless(f"{_here(one['since'])}  {one['what']}"))
+        print(harmless(f"{'':19}  {one['cure']}"))
+    return NO if found else 0
+
+
+def health(state: Path, *, is_ready: bool) -> int:
+    """Print whether the service does its work, or is ready to; exit code 1 when not. Raises `NotRunningError`."""
+    status, text = client.text(state, "/readyz" if is_ready else "/healthz")
+    print(harmless_lines(text))
+    return 0 if status == 200 else NO
+
+
+def harmless_lines(text: str) -> str:
+    return "\n".join(map(harmless, text.splitlines()))
+
+
+def explain(state: Path, node: str, *, as_json: bool) -> int:
+    """Print why a node has its address; exit code 1 when nobody is known by that name. Raises `NotRunningError`."""
+    status, answer = client.ask(state, f"/explain?{urlencode({'node': node})}")
+    if status != 200:
+        print(harmless(answer["error"]))
+        return NO
+    if as_json:
+        print(json.dumps(answer, indent=2))
+    else:
+        print("\n\n".join("\n".join(explanation(one)) for one in answer))
+    return 0
+
+
+def explanation(one: dict[str, Any]) -> list[str]:
+    """The lines about one node on one VLAN."""
+    facts = [
+        ("identity", _identity_text(one["identity"])),
+        ("reserved", _reservation_text(one["reservation"])),
+        ("lease", _lease_text(one["lease"])),
+        ("pool", one["pool"] and (one["pool"]["range"] or "in none")),
+        ("container", _container_text(one["container"])),
+        ("Docker", _docker_text(one["docker"])),
+        ("namespace", _namespace_text(one["namespace"])),
+        *(("problem", problem) for problem in (one["container"] or {}).get("problems", [])),
+    ]
+    head = f"{one['vlan']}  {one['address'] or 'no address'}: {one['why']}"
+    return [harmless(line) for line in (head, *(f"  {what:10} {text}" for what, text in facts if text))]
+
+
+def _identity_text(one: dict[str, Any] | None) -> str | None:
+    return None if one is None else f"{one['kind']} {one['value']}"
+
+
+def _reservation_text(one: dict[str, Any] | None) -> str | None:
+    if one is None:
+        return None
+    whom = one["client_id"] or (f"container {one['container']}" if one["container"] else ", ".join(one["macs"]))
+    return f"{one['address'] or 'no fixed address'} for {one['name'] or 'this node'} ({whom})"
+
+
+def _lease_text(one: dict[str, Any] | None) -> str | None:
+    if one is None:
+        return None
+    named = f", calls itself {one['hostname']}" if one["hostname"] else ""
+    times = f"granted or renewed at {_here(one['since'])}, until {_here(one['expires'])}"
+    return f"{one['state']}, {one['mac'] or 'MAC unknown'}{named}; {times}"
+
+
+def _container_text(one: dict[str, Any] | None) -> str | None:
+    if one is None:
+        return None
+    how = {"namespace": "before its first instruction", "start": "at its start", "reconcile": "by a look at everything"}
+    pinned = (
+        "not on its link"
+        if one["pinned"] is None
+        else f"on its link {how.get(one['path'], '')} at {_here(one['pinned'])}"
+    )
+    return f"{one['name']} ({one['id']}) on {one['network']}, {one['state']}; the lease is {pinned}"
+
+
+def _docker_text(one: dict[str, Any] | None) -> str | None:
+    if one is None:
+        return None
+    told = f", told to give {one['requested']}" if one["requested"] else ""
+    return f"its record says {one['address'] or 'no address'}{told} (seen at {_here(one['at'])})"
+
+
+def _namespace_text(one: dict[str, Any] | None) -> str | None:
+    if one is None:
+        return None
+    route = one["default_route"]
+    way = "no default route" if route is None else f"default by {route['gateway'] or route['interface']}"
+    return f"{one['interface']} {one['mac']}: {', '.join(one['addresses'])}; {way} (seen at {_here(one['at'])})"

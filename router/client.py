@@ -36,12 +36,6 @@ def get(state: Path, target: str) -> Any:
     return _ask(state, "GET", target, None)[1]
 
 
-def text(state: Path, target: str) -> str:
-    """An answer that is text. Raises `NotRunningError`."""
-    answer: str = _ask(state, "GET", target, None, bytes.decode)[1]
-    return answer
-
-
 def ask(state: Path, target: str) -> tuple[int, Any]:
     """The HTTP status and the JSON answer, whatever it is. Raises `NotRunningError`."""
     return _ask(state, "GET", target, None)
@@ -70,14 +64,24 @@ def refused(answer: Any) -> None:
     print(harmless(answer["error"]), file=sys.stderr)
 
 
-def _ask(
-    state: Path, method: str, target: str, body: str | None, read: Callable[[bytes], Any] = json.loads
-) -> tuple[int, Any]:
+def text(state: Path, target: str) -> tuple[int, str]:
+    """The HTTP status and an answer that is text. Raises `NotRunningError`."""
+    status, body = _send(state, "GET", target, None)
+    return status, body.decode(errors="replace")
+
+
+def _ask(state: Path, method: str, target: str, body: str | None) -> tuple[int, Any]:
+    with _explained(state):
+        status, answer = _send(state, method, target, body)
+        return status, json.loads(answer)
+
+
+def _send(state: Path, method: str, target: str, body: str | None) -> tuple[int, bytes]:
     connection = _Connection(state / SOCKET_NAME)
     with closing(connection), _explained(state):
         connection.request(method, target, body)
         response = connection.getresponse()
-        return response.status, read(response.read())
+        return response.status, response.read()
 
 
 @contextmanager
@@ -168,7 +172,17 @@ def status_table(status: dict[str, Any]) -> list[str]:
         "",
         *columns(rows),
         *([] if docker is None else _docker_lines(docker)),
+        *_warning_lines(status.get("warnings", [])),
     ]
+
+
+_OF_DOCKER = ("container:", "container_without_lease:", "docker:", "network:", "netns:", "adoption:")
+"""The kinds of warnings that stand with the containers."""
+
+
+def _warning_lines(found: list[dict[str, str]]) -> list[str]:
+    lines = [f"warning: {one['what']}; {one['cure']}" for one in found if not one["id"].startswith(_OF_DOCKER)]
+    return ["", *map(_one_line, lines)] if lines else []
 
 
 def _docker_lines(docker: dict[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,20 +13,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dhcpd.decision import Note
+from dhcpd.histogram import Histogram
 from dhcpd.pool import dotted
 from dhcpd.server import Host
 from leasebroker.source import Source
 from router.settings import Config, Vlan
+from router.times import iso_time
 
 if TYPE_CHECKING:
     from leasebroker.broker import Broker
     from leasebroker.client import ExternalVlan
     from leasebroker.known import Leg, Record
+    from leasebroker.plan import View
     from leasebroker.wire import Frames
 
 FIRST_LOOK_SECONDS = 10.0
 """After so long the service is ready without having seen all containers."""
 _INTERFACE_MTU = 26
+_KINDS: dict[str, tuple[str, ...]] = {
+    "container_without_lease": (), "container": ("container ",), "network": ("network ",), "netns": ("netns",),
+    "adoption": ("adopt", "healed "), "docker": ("engine",),
+}  # fmt: skip
+"""The kinds of `router.warnings` -> how the keys of `leasebroker.known.Known.warnings` begin."""
 
 
 class Containers:
@@ -113,10 +122,56 @@ class Containers:
         return {
             "connected": self._broker.first_look.is_set() and "engine" not in known.warnings,
             "pins": dict(known.counts),
+            "looked": None if known.looked_at is None else iso_time(known.looked_at),
             "warnings": list(known.warnings.values()),
             "external": {name: one.status() for name, one in self._source.externals.items()},
             "containers": self.list(),
         }
+
+    def records(self) -> list[Record]:
+        """What is known of each container on each VLAN."""
+        return [] if self._broker is None else list(self._broker.known.records.values())
+
+    async def facts(self, record: Record) -> dict[str, Any]:
+        """What the engine said last of a container (``docker``) and what its namespace shows now (``namespace``), each
+        with the time in ``at``; None where there is nothing."""
+        if self._broker is None:
+            return {"docker": None, "namespace": None}
+        known = self._broker.known
+        container = known.containers.get(record.container)
+        end = None if container is None else container.endpoints.get(record.leg.network)
+        docker = None
+        if end is not None:
+            at = known.seen_at.get(record.container, 0.0)
+            docker = {
+                "address": _dotted(end.address), "requested": _dotted(end.requested), "mac": end.mac.hex(":") or None,
+                "at": iso_time(at),
+            }  # fmt: skip
+        view = await self._broker.look_into(record.container)
+        return {"docker": docker, "namespace": None if view is None else _namespace(view, record)}
+
+    @property
+    def looked_at(self) -> float | None:
+        """When all containers were looked at last, wall clock time."""
+        return None if self._broker is None else self._broker.known.looked_at
+
+    @property
+    def pin_seconds(self) -> Histogram:
+        return Histogram() if self._broker is None else self._broker.known.pin_seconds
+
+    def troubles(self) -> dict[str, dict[str, str]]:
+        """What is wrong at the moment, by the kinds of `router.warnings` and by subject."""
+        found: dict[str, dict[str, str]] = {kind: {} for kind in _KINDS}
+        if self._broker is None:
+            return found
+        known = self._broker.known
+        without = {one.title for one in known.records.values() if one.address is None}
+        for key, text in known.warnings.items():
+            kind = next((kind for kind, start in _KINDS.items() if key.startswith(start)), "docker")
+            if kind == "container" and key in without:
+                kind = "container_without_lease"
+            found[kind][key.partition(" ")[2] or key] = text
+        return found
 
     def list(self) -> list[dict[str, Any]]:
         """What ``GET /containers`` answers."""
@@ -167,3 +222,29 @@ def _shown(one: Record) -> dict[str, Any]:
         "path": one.path,
         "problems": list(one.problems),
     }
+
+
+def _dotted(address: int) -> str | None:
+    return dotted(address) if address else None
+
+
+def _namespace(view: View, record: Record) -> dict[str, Any] | None:
+    """The link of one VLAN in a namespace, None when there is none with the lease's MAC."""
+    link = next((one for one in view.links if one.mac == record.mac), None)
+    if link is None:
+        return None
+    addresses = [one for one in view.addresses if one.ifindex == link.ifindex]
+    route = view.detour or next(iter(view.defaults), None)
+    names = {one.ifindex: one.name for one in view.links}
+    return {
+        "interface": link.name,
+        "mac": link.mac.hex(":"),
+        "mtu": link.mtu,
+        "addresses": [f"{dotted(one.address)}/{one.prefix}" for one in addresses],
+        "default_route": None if route is None else {
+            "gateway": _dotted(route.gateway),
+            "interface": names.get(route.ifindex),
+            "source": _dotted(route.source),
+        },
+        "at": iso_time(time.time()),
+    }  # fmt: skip

@@ -11,12 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 from dhcpd.decision import Note
 from dhcpd.identity import container_of
 from dhcpd.leases import BOUND, DECLINED, Row
 from dhcpd.pool import dotted
+from router.times import iso_time
 
 KEPT = 1000
 """Events that the bus remembers, and that may wait for one subscriber."""
@@ -76,12 +78,12 @@ def lease_fields(vlan: str, row: Row, now: float, at: float) -> dict[str, Any]:
         "mac": row.mac.hex(":") or None,
         "hostname": row.hostname or None,
         "container": container_of(row.client),
-        "expires": None if row.expires is None else _second(row.expires - now + at),
+        "expires": None if row.expires is None else iso_time(row.expires - now + at),
     }
 
 
-def _second(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _event(number: int, at: float, what: Note | tuple[str, Row, float]) -> Event:
+    return Event(number, at, what if isinstance(what, Note) else Change(*what))
 
 
 class Subscription:
@@ -128,7 +130,7 @@ class Bus:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._last = int(clock() * 1000)  # of the start: no id of a former run is mistaken for one of this
-        self._ring: deque[Event] = deque(maxlen=KEPT)
+        self._ring: deque[tuple[int, float, Note | tuple[str, Row, float]]] = deque(maxlen=KEPT)
         self._subscriptions: set[Subscription] = set()
 
     def tee(self, log: Callable[[Note], None]) -> Callable[[Note], None]:
@@ -142,29 +144,39 @@ class Bus:
 
         return both
 
-    def put(self, what: Note | Change) -> None:
+    def put(self, note: Note) -> None:
         self._last += 1
-        event = Event(self._last, self._clock(), what)
-        self._ring.append(event)
-        for one in self._subscriptions:
-            one.put(event)
+        self._ring.append((self._last, self._clock(), note))
+        if self._subscriptions:
+            self._deliver(1)
 
     def changed(self, vlan: str, rows: Sequence[Row], now: float) -> None:
         """Leases of a VLAN are on the disk."""
+        number, at = self._last, self._clock()
         for row in rows:
-            self.put(Change(vlan, row, now))
+            number += 1
+            self._ring.append((number, at, (vlan, row, now)))
+        self._last = number
+        if self._subscriptions:
+            self._deliver(len(rows))
+
+    def _deliver(self, count: int) -> None:
+        for event in self.latest(count):
+            for one in self._subscriptions:
+                one.put(event)
 
     def latest(self, most: int) -> list[Event]:
         """The last events, oldest first."""
-        return list(self._ring)[-most:] if most > 0 else []
+        start = max(0, len(self._ring) - most)
+        return [_event(*one) for one in islice(self._ring, start, None)]
 
     def subscribe(self, after: int | None = None) -> Subscription:
         """What happens from now on, or after the event of that id. Raises `BusyError`."""
         if len(self._subscriptions) >= MAX_SUBSCRIBERS:
             raise BusyError(f"{MAX_SUBSCRIBERS} watch already: end one of them")
-        oldest = self._ring[0].id if self._ring else self._last + 1
+        oldest = self._ring[0][0] if self._ring else self._last + 1
         has_gap = after is not None and not oldest - 1 <= after <= self._last
-        backlog = [] if after is None or has_gap else [one for one in self._ring if one.id > after]
+        backlog = [] if after is None or has_gap else self.latest(self._last - after)
         subscription = Subscription(backlog, has_gap=has_gap)
         self._subscriptions.add(subscription)
         return subscription

@@ -56,8 +56,9 @@ class Forwarding:
         self._holders: dict[tuple[str, int], bytes] = {}
         self._guarded: set[str] = set()
         self._named: set[tuple[str, str]] = set()
-        self._advice: list[str] = []
         self._retry_at = 0.0
+        self._advice: list[str] = []
+        self._settings: list[str] = []
 
     def check(self, config: Config, interfaces: Mapping[str, str], now: float) -> None:
         """Ask the kernel whether it would take the rules of a configuration."""
@@ -121,6 +122,25 @@ class Forwarding:
                     relayed = {name: one._asdict() for name, one in self._relay.counts()[0].items()}
         return {"error": self.error, "repairs": repairs, "broadcasts": relayed}
 
+    @property
+    def is_applied(self) -> bool:
+        """Whether the kernel has the rules of the configuration."""
+        return self.error is None and self._config is not None
+
+    def troubles(self) -> dict[str, list[str]]:
+        """What is wrong at the moment, by the kinds of `router.warnings`."""
+        relay = None if self._relay is None else self._relay.failure
+        uplink = None
+        if self._config is not None and self._wiring is not None:
+            uplink = _without_uplink(self._config, self._wiring.wan)
+        return {
+            "rules_not_applied": [self.error] if self.error else [],
+            "relay": [relay] if relay else [],
+            "no_uplink": [uplink] if uplink else [],
+            "rules_advice": self._advice,
+            "kernel_setting": self._settings,
+        }
+
     def close(self) -> None:
         """Leave the rules as they are."""
         if self._relay is not None:
@@ -151,7 +171,8 @@ class Forwarding:
             members = _members(config, servers, now)
             self._holders = {(one.vlan, one.address): one.mac for one in members}
         changed = self._firewall.apply(_rules(config, wiring), now, members)
-        for warning in sysctls.prepare(wiring.legs.values()):
+        self._settings = sysctls.prepare(wiring.legs.values())
+        for warning in self._settings:
             self._log(Note("warning", "kernel_setting", {"what": warning}))
         legs = _relay_legs(config, wiring)
         if self._relay is None:

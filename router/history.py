@@ -13,7 +13,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
@@ -25,7 +25,7 @@ from dhcpd.leases import DECLINED, FREE, Row
 from dhcpd.pool import dotted
 from dhcpd.values import address
 from router.settings import Keep
-from router.times import point
+from router.times import iso_time, point
 
 FILE_NAME = "history.db"
 GATHER_SECONDS = 0.5
@@ -413,10 +413,6 @@ def _shown(*found: Any) -> dict[str, Any]:
         "client_id": client[1:].hex(":") if is_identified else None,
         "hostname": hostname or None,
         "container": container_of(client),
-        "since": _iso(since),
-        "until": None if until >= _FOREVER else _iso(until),
+        "since": iso_time(since),
+        "until": None if until >= _FOREVER else iso_time(until),
     }
-
-
-def _iso(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -13,7 +13,8 @@ from router import verify
 from router.picture import rows
 from router.policy import Row, expected, internet
 from router.settings import Config
-from router.view import JsonObject, iso_time
+from router.times import iso_time
+from router.view import JsonObject
 
 if TYPE_CHECKING:
     from router.app import App

@@ -13,7 +13,8 @@ from dhcpd.engine import Engine
 from dhcpd.pool import dotted
 from dhcpd.values import span
 from router.settings import Allow, Broadcast, Config, Node, Publish, Vlan
-from router.view import JsonObject, iso_time, lease
+from router.times import iso_time
+from router.view import JsonObject, lease
 
 if TYPE_CHECKING:
     from router.app import App

@@ -53,7 +53,8 @@ class Relay:
         self._look_at = 0.0
         self._totals: Counter[tuple[str, str]] = Counter()
         self._groups: dict[tuple[int, int], socket.socket] = {}
-        self._failing = False
+        self.failure: str | None = None
+        """Why the last `watch` could not set the table up."""
 
     def start(self) -> None:
         """Begin to relay. VLANs whose interface is away are left out until `watch` finds it."""
@@ -92,7 +93,7 @@ class Relay:
         except FirewallError as error:
             self._failed(error)
             return False
-        self._failing = False
+        self.failure = None
         self.repairs += not moved
         return True
 
@@ -143,9 +144,9 @@ class Relay:
 
     def _failed(self, error: FirewallError) -> None:
         self.errors += 1
-        if not self._failing:
+        if self.failure is None:
             self._log(Note("error", "relay_failed", {"error": str(error)}))
-        self._failing = True
+        self.failure = str(error)
 
 
 def _present(rules: Iterable[Broadcast], legs: Legs) -> dict[str, int]:

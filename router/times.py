@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 _CLOCK = re.compile(r"(?:(today|yesterday|last night)\b ?)?(?:([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?)?")
 _AGO = re.compile(r"([0-9]{1,6}) ?(s|m|h|d)(?:econds?|inutes?|in|ours?|ays?)?(?: ago)?")
@@ -44,3 +44,8 @@ def _on_the_clock(match: re.Match[str], now: datetime) -> datetime:
 def _is_evening(hour: int, found: datetime, now: datetime) -> bool:
     """Whether that hour of last night was before midnight, or is still to come today."""
     return hour >= 12 or found > now
+
+
+def iso_time(seconds: float) -> str:
+    """ISO 8601 in UTC, whole seconds."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from router.events import BusyError, Subscription
+from router.explain import explain
+from router.health import ailments, obstacles
 from router.history import question
 
 if TYPE_CHECKING:
@@ -19,19 +22,54 @@ KEEPALIVE_SECONDS = 15.0
 PACE_SECONDS = 0.1
 """Between two writes to a watcher: what a storm costs is bounded, for events that are lost are not rendered."""
 
+EXAMINE_SECONDS = 2.0
+
 
 class Watch:
     """The handlers, for one service."""
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._examined = -EXAMINE_SECONDS
+        self._ailments: list[str] = []
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get("/events", self._events), web.get("/history", self._history)]
+        return [
+            web.get("/events", self._events),
+            web.get("/history", self._history),
+            web.get("/warnings", self._warnings),
+            web.get("/explain", self._explain),
+            web.get("/healthz", self._healthz),
+            web.get("/readyz", self._readyz),
+        ]
 
     async def close(self, _application: web.Application) -> None:
         """End the answers that have no end."""
         self._app.bus.close()
+
+    async def _warnings(self, _request: web.Request) -> web.Response:
+        """What is wrong at the moment, the oldest first: ``[{"id", "since", "subject", "what", "cure"}]``."""
+        return web.json_response([one.shown() for one in self._app.lookout.warnings])
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        """`router.explain.explain` of ``?node=``; 400 without one, 404 when nobody is known by that name."""
+        asked = request.query.get("node", "")
+        if not asked:
+            return web.json_response({"error": "expected ?node= with an address, a MAC or a name"}, status=400)
+        found = await explain(self._app, asked)
+        if not found:
+            return web.json_response({"error": f"no node is known as {asked[:100]!r}"}, status=404)
+        return web.json_response(found)
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        """Who asks again at once gets the same answer: to find out costs a write to the disk."""
+        if not 0 <= time.monotonic() - self._examined < EXAMINE_SECONDS:
+            self._ailments = await ailments(self._app)
+            self._examined = time.monotonic()
+        return _verdict(self._ailments)
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        return _verdict(obstacles(self._app))
 
     async def _history(self, request: web.Request) -> web.Response:
         """`router.history.read`; 400 with ``{"error"}`` for a bad question, 503 when the file cannot be read."""
@@ -74,3 +112,8 @@ class Watch:
         except ConnectionError:
             pass
         return response
+
+
+def _verdict(found: list[str]) -> web.Response:
+    """200, or 503 with what is wrong, a line each."""
+    return web.Response(text="\n".join(found or ["ok"]) + "\n", status=503 if found else 200)

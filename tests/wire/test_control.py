@@ -18,7 +18,7 @@ from tests.wire import control
 from tests.wire.segment import Segment, reservation, vlan
 from tests.wire.station import Lan
 
-SAMPLE = re.compile(r'(?P<name>[a-z_]+)(?:\{(?:[a-z]+="[^"\\\n]*",?)+\})? \d+(?:\.\d+)?')
+SAMPLE = re.compile(r'(?P<name>[a-z_]+)(?:\{(?:[a-z]+="[^"\\\n]*",?)+\})? \d+(?:\.\d+)?(?:e-\d+)?')
 HOSTILE = [
     b"\x1b[2J\x1b]0;owned\x07", b"<script>alert(1)</script>", b'a"b\'c\\d', b"two\nlines\r\n", b"nul\0byte",
     b"\xff\xfe\x80", b"../../etc/passwd", b"$(reboot)`id`", "\u202eevil".encode(), b"{}[]=,", b" ", b"x" * 255,
@@ -41,12 +41,13 @@ def check_metrics(body: bytes) -> dict[str, str]:
         if line.startswith("# TYPE "):
             _, _, current, kind = line.split()
             assert current not in families
-            assert kind in {"counter", "gauge"}
+            assert kind in {"counter", "gauge", "histogram"}
             families[current] = kind
         elif not line.startswith("# HELP "):
             sample = SAMPLE.fullmatch(line)
             assert sample, line
-            assert sample["name"] == current
+            suffixes = ("_bucket", "_sum", "_count") if families[current] == "histogram" else ("",)
+            assert sample["name"] in {current + one for one in suffixes}
     return families
 
 
