@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dhcpd import database
 from dhcpd.decision import Note
 from dhcpd.pool import dotted
+from leasebroker import files
 from router import kept
 from router.config import ConfigError, parse
 from router.kept import FILE, Keeper
@@ -311,6 +313,33 @@ def test_a_file_that_was_cut_short_is_damaged_never_something_else(tmp_path: Pat
     (tmp_path / FILE).write_bytes(whole[: min(cut, len(whole) - 3)])
     assert kept.read(tmp_path)[0] == ()
     assert kept.read(tmp_path)[1]
+
+
+def test_a_power_cut_at_any_step_of_the_writing_leaves_the_one_or_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not synced is lost with the power: the draft's content before its sync, the names before the folder's."""
+    kept.write(tmp_path, [CAMERA])
+    steps: list[tuple[str, str]] = []
+    rename = Path.rename
+
+    def synced(path: Path) -> None:
+        steps.append(("sync", path.name))
+        database.sync(path)
+
+    def renamed(path: Path, target: Path) -> Path:
+        steps.append(("rename", path.name))
+        return rename(path, target)
+
+    monkeypatch.setattr(files, "sync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    kept.write(tmp_path, [BY_ID])
+    draft = "reservations.new"
+    assert steps == [("sync", draft), ("rename", draft), ("sync", tmp_path.name)]
+    (tmp_path / draft).write_text("{")
+    assert kept.read(tmp_path) == ((BY_ID,), None)
+    kept.write(tmp_path, [CAMERA])
+    assert kept.read(tmp_path) == ((CAMERA,), None)
 
 
 def test_the_oldest_damaged_files_go(tmp_path: Path) -> None:
