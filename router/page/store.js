@@ -105,7 +105,7 @@ function takeRow(row) {
   node.label = node.container || node.hostname || "";
   node.expires_at = row.expires;
   node.expires = row.expires ? Date.parse(row.expires) / 1000 : null;
-  node.words = [node.address, node.label, node.mac, node.vlan, node.state, node.kind, node.client_id]
+  node.words = [node.address, node.label, node.mac, node.vlan, node.state, node.client_id]
     .filter(Boolean).join(" ").toLowerCase();
   const arrived = node.state === "bound" && before?.state !== "bound";
   node.order = arrived ? ++order : (before?.order ?? 0);

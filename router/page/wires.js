@@ -11,7 +11,7 @@ const RADIUS = 6;
 export function route(drawing, ends) {
   drawing.querySelector(":scope > svg.wires")?.remove();
   const box = drawing.getBoundingClientRect();
-  if (!box.width || !state.vlans.length) return;
+  if (!box.width || drawing.querySelector(":scope > .lane") === null) return;
   const place = (element) => {
     const at = element.getBoundingClientRect();
     const [left, top] = [at.left - box.left, at.top - box.top];

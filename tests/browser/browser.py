@@ -46,6 +46,15 @@ class Browser:
     def open(self, url: str) -> None:
         self.driver.get(url)
 
+    def media(self, **features: str) -> None:
+        """What a style sheet may ask for, beside less motion: a page that still scrolls cannot be clicked at."""
+        wanted = {
+            "prefers-reduced-motion": "reduce",
+            **{key.replace("_", "-"): value for key, value in features.items()},
+        }
+        told = [{"name": name, "value": value} for name, value in wanted.items()]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": told})
+
     def run(self, script: str, *values: object) -> Any:
         """What a function with this body returns in the page."""
         return self.driver.execute_script(script, *values)

@@ -11,7 +11,7 @@ import pytest
 
 from router import SOCKET_NAME
 from tests.browser.browser import Browser, chromium, missing
-from tests.browser.forward import Forward
+from tests.browser.forward import Forward, connected
 from tests.lab.clients import Client, Udhcpc
 from tests.lab.plan import two_vlans
 from tests.lab.service import Service
@@ -35,6 +35,7 @@ def browser(chrome: Browser) -> Iterator[Browser]:
     """A window without history, cookies or size of its own; a test ends with a look at what it complained of."""
     chrome.open("about:blank")
     chrome.driver.set_window_size(1280, 900)
+    chrome.media()
     chrome.requests()
     chrome.complaints()
     yield chrome
@@ -81,9 +82,7 @@ def by_socket(service: Service) -> Iterator[Forward]:
     """A port that leads to the service's unix socket."""
 
     def connect() -> socket.socket:
-        one = socket.socket(socket.AF_UNIX)
-        one.connect(str(service.state / SOCKET_NAME))
-        return one
+        return connected(socket.socket(socket.AF_UNIX), str(service.state / SOCKET_NAME))
 
     with Forward(connect) as port:
         yield port
@@ -96,8 +95,7 @@ def by_tcp(truck: Truck) -> Iterator[Forward]:
     def connect() -> socket.socket:
         with inside(truck.netns("router")):
             one = socket.socket()
-        one.connect(("127.0.0.1", API_PORT))
-        return one
+        return connected(one, ("127.0.0.1", API_PORT))
 
     with Forward(connect) as port:
         yield port

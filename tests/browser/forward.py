@@ -11,6 +11,16 @@ from types import TracebackType
 from typing import Self
 
 
+def connected(one: socket.socket, place: str | tuple[str, int]) -> socket.socket:
+    """The socket, connected; closed when it cannot be."""
+    try:
+        one.connect(place)
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
 class Forward:
     """A context manager. ``connect`` opens the other end of each connection, on a thread of its own."""
 

@@ -15,7 +15,7 @@ import pytest
 
 from router import SOCKET_NAME
 from tests.browser.browser import Browser
-from tests.browser.forward import Forward
+from tests.browser.forward import Forward, connected
 from tests.browser.test_page import CONFIG, live
 from tests.lab.service import Service
 from tests.wire.segment import Segment, vlan
@@ -37,10 +37,8 @@ def segment(tmp_path: Path) -> Iterator[Segment]:
         yield built
 
 
-def connected(state: Path) -> socket.socket:
-    one = socket.socket(socket.AF_UNIX)
-    one.connect(str(state / SOCKET_NAME))
-    return one
+def to(state: Path) -> socket.socket:
+    return connected(socket.socket(socket.AF_UNIX), str(state / SOCKET_NAME))
 
 
 def test_the_first_view(browser: Browser, service: Service, by_socket: Forward, record_property: Record) -> None:
@@ -70,7 +68,7 @@ def test_1000_leases_and_50_events_a_second_without_jank(
 ) -> None:
     segment.service.start(vlan())
     assert segment.load("direct", count=1000, window=64, seconds=20)["exchanges"] == 1000
-    with Forward(lambda: connected(segment.service.state)) as port:
+    with Forward(lambda: to(segment.service.state)) as port:
         browser.open(port.url)
         live(browser)
         browser.wait(lambda: browser.text("#lease-count") == "1,000 leases", "all leases")
@@ -103,7 +101,7 @@ def pages(state: Path, number: int) -> Iterator[None]:
     """So many that follow the events, each as a page does: everything once, then the stream."""
     with ExitStack() as stack:
         for _ in range(number):
-            one = stack.enter_context(connected(state))
+            one = stack.enter_context(to(state))
             thread = Thread(target=drain, args=(one,))
             thread.start()
             stack.callback(thread.join)

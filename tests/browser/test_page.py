@@ -116,7 +116,7 @@ def test_the_map_shows_what_is_configured(shown: Browser) -> None:
 
 
 def test_a_reload_shows_at_once(shown: Browser, service: Service) -> None:
-    service.reload(CONFIG + vlan(3, interface="lo"))
+    service.reload(CONFIG + vlan(2))
     shown.wait(lambda: len(shown.all(".lane")) == 2 and "not taken" in shown.text("#activity"), "the refusal")
     service.reload(CONFIG.replace("tcp/443", "tcp/80"))
     shown.wait(lambda: "tcp/80, icmp" in shown.text("#exceptions"), "the new exception")
@@ -284,9 +284,7 @@ def test_light_and_dark(shown: Browser) -> None:
         return color
 
     for wanted in ("light", "dark"):
-        shown.driver.execute_cdp_cmd(
-            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": wanted}]}
-        )
+        shown.media(prefers_color_scheme=wanted)
         assert paper() == {"light": "rgb(245, 244, 240)", "dark": "rgb(18, 20, 22)"}[wanted]
     shown.one("#theme").click()
     assert (shown.text("#theme"), paper()) == ("Theme: light", "rgb(245, 244, 240)")
@@ -294,7 +292,6 @@ def test_light_and_dark(shown: Browser) -> None:
     live(shown)
     assert paper() == "rgb(245, 244, 240)"
     shown.run("localStorage.clear()")
-    shown.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_a_screen_reader_finds_its_way(shown: Browser) -> None:
