@@ -10,6 +10,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple
@@ -40,12 +41,14 @@ class Change(NamedTuple):
     now: float
 
 
-class Event(NamedTuple):
-    """``at`` is wall clock time."""
+@dataclass(slots=True)
+class Event:
+    """``at`` is wall clock time. All who watch have the same object: it is rendered once."""
 
     id: int
     at: float
     what: Note | Change
+    _text: str = field(default="", repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -61,8 +64,11 @@ class Event(NamedTuple):
         return head | lease_fields(*self.what, self.at)
 
     def text(self) -> str:
-        """One JSON object on one line."""
-        return json.dumps(self.shown(), default=str)
+        """A block of server-sent events: the JSON object on one line."""
+        if not self._text:
+            told = json.dumps(self.shown(), default=str)
+            self._text = f"id: {self.id}\nevent: {self.name}\ndata: {told}\n\n"
+        return self._text
 
 
 def lease_fields(vlan: str, row: Row, now: float, at: float) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Watch:
             while (news := await subscription.take(KEEPALIVE_SECONDS)) is not None:
                 events, lost = news
                 lines = [f"event: resync\ndata: {json.dumps({'event': 'resync', 'lost': lost})}\n\n"] if lost else []
-                lines += [f"id: {one.id}\nevent: {one.name}\ndata: {one.text()}\n\n" for one in events]
+                lines += [one.text() for one in events]
                 await response.write("".join(lines or [":\n\n"]).encode())
                 await asyncio.sleep(PACE_SECONDS)
         except ConnectionError:

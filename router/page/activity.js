@@ -83,7 +83,8 @@ export async function load() {
   const section = byId("warnings");
   section.hidden = !found.length;
   section.querySelector("ul").replaceChildren(...found.map((one) => el("li", {},
-    el("p", { class: "what" }, one.subject ? el("strong", { text: `${one.subject}: ` }) : null, el("span", { text: one.what })),
+    el("p", { class: "what" }, one.subject ? el("strong", { text: `${one.subject}: ` }) : null,
+      el("span", { text: one.what.startsWith(`${one.subject}: `) ? one.what.slice(one.subject.length + 2) : one.what })),
     one.cure ? el("p", { class: "cure", text: one.cure }) : null,
     one.since ? el("p", { class: "since" }, el("time", { datetime: one.since, text: `since ${moment(new Date(one.since))}` })) : null)));
 }

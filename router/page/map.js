@@ -210,9 +210,8 @@ class Card {
 
   /** Draw attention to a node that has just come. */
   greet() {
-    this.element.classList.remove("is-new");
-    void this.element.offsetWidth;
     this.element.classList.add("is-new");
+    setTimeout(() => this.element.classList.remove("is-new"), 1600);
   }
 }
 

@@ -49,7 +49,7 @@ function show(found) {
   if (wrong.length) parts.push(differing(wrong));
   if (found.rows.length) {
     const columns = [...sources.filter((one) => targets.includes(one)), ...targets.filter((one) => !sources.includes(one))];
-    parts.push(table(sources, columns, cells), el("div", { class: "aside" }, legend(wrong.length), ...notes(found)));
+    parts.push(legend(wrong.length), table(sources, columns, cells), ...notes(found));
   } else parts.push(el("p", { class: "hint", text: "There is no node yet that could be asked." }));
   byId("reach-body").replaceChildren(...parts);
 }
