@@ -19,7 +19,7 @@ from router.view import JsonObject, lease
 if TYPE_CHECKING:
     from router.app import App
 
-MOST_NODES = 60
+MOST_NODES = 30
 """Of a VLAN: a drawing with more shows nothing."""
 
 

@@ -98,7 +98,7 @@ function choices(node) {
   if (node.state === "bound" || node.state === "expired") {
     found.push({
       text: "Drop the lease",
-      sure: `${title(node)} loses ${node.address} at its next renewal.`,
+      sure: `${node.address} is anybody's then; ${title(node)} hears of it when it renews.`,
       call: () => ask("DELETE", `/leases/${vlan}/${address}`),
     });
   }

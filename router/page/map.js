@@ -4,7 +4,8 @@ import { byId, count, el, glyph, put } from "./dom.js";
 import { condition, containerOf, fill, hue, isThere, nodeOf, reservationOf, state, watch } from "./store.js";
 import { route } from "./wires.js";
 
-const MOST = 60;
+/** Nodes that are drawn of a lane: more would be a list, and that is below. */
+const MOST = 30;
 
 const lanes = new Map();
 let drawing = null;
@@ -164,11 +165,13 @@ class Lane {
   }
 }
 
-/** Who is drawn where not all can be: containers and reservations, then who came last. */
+/** Who is drawn where not all can be: whom an exception names, containers and reservations, then who came last. */
 function rank(nodes) {
+  const named = new Set(state.exceptions.flatMap((one) => [one.from, one.to].flat()).map((end) => nodeOf(end)?.key));
   const ranked = nodes.map((node) => {
     const fixed = node.kind === "container" || reservationOf(node) !== undefined || node.state === "reserved";
-    return [isThere(node) ? (fixed ? 0 : 1) : fixed ? 2 : 3, -node.order, node.num, node];
+    const place = named.has(node.key) ? 0 : isThere(node) ? (fixed ? 1 : 2) : fixed ? 3 : 4;
+    return [place, -node.order, node.num, node];
   });
   ranked.sort((one, other) => one[0] - other[0] || one[1] - other[1] || one[2] - other[2]);
   return ranked.map((one) => one[3]);

@@ -58,7 +58,7 @@ function rail(made, drawing, place, ends) {
   shown.forEach((pair, index) => {
     const x = right + 9 + 9 * index;
     const start = leave(pair.from, pair.start, slot(pair.from[0]));
-    const end = arrive(pair.to, pair.end, slot(pair.to[0]));
+    const end = arrive(pair.to, pair.end, slot(pair.to[0]), slot(`gap above ${Math.round(pair.end.top)}`));
     const lineage = pair.one.from.vlan ? hue(pair.one.from.vlan) : "hue-0";
     const kind = pair.one.kind === "broadcast" ? " is-broadcast" : "";
     const points = [...start, [x, start.at(-1)[1]], [x, end[0][1]], ...end];
@@ -80,16 +80,16 @@ function leave([, kind], at, slot) {
     const [x, y] = [at.middle + 10 + 8 * slot, at.bottom + 7 + 4 * (slot % 3)];
     return [[x, at.bottom], [x, y]];
   }
-  return [[at.right, kind === "lane" ? at.top + 12 + 5 * slot : at.top + 12 + 7 * slot]];
+  return [[at.right, kind === "lane" ? at.top + 10 + 7 * slot : at.top + 12 + 7 * slot]];
 }
 
 /** Into the top of a node from the gap above it; into the side of what is wide. */
-function arrive([, kind], at, slot) {
+function arrive([, kind], at, slot, line) {
   if (kind === "card") {
-    const [x, y] = [at.middle - 10 - 8 * slot, at.top - 9 - 4 * (slot % 3)];
+    const [x, y] = [at.middle - 10 - 8 * slot, at.top - 8 - 9 * (line % 2)];
     return [[x, y], [x, at.top]];
   }
-  return [[at.right, kind === "lane" ? at.bottom - 11 - 5 * slot : at.bottom - 12 - 7 * slot]];
+  return [[at.right, kind === "lane" ? at.bottom - 8 - 9 * slot : at.bottom - 10 - 9 * slot]];
 }
 
 function label(pair, end, x) {

@@ -101,9 +101,8 @@ def test_a_device_that_is_plugged_in_appears_within_a_second(
 
 def test_the_map_shows_what_is_configured(shown: Browser) -> None:
     assert [one.text for one in shown.all(".lane h3")] == ["vlan1", "vlan2"]
-    camera = card(shown, "camera")
-    assert camera is not None
-    assert camera.split("\n")[-3:] == ["camera", "10.0.1.20", "not seen yet"]
+    wanted = ["device", "camera", "10.0.1.20", "not seen yet", "reserved"]
+    shown.wait(lambda: (card(shown, "camera") or "").split("\n") == wanted, "the camera's reservation")
     said = [" ".join(one.split()) for one in shown.run(
         "return [...document.querySelectorAll('#exceptions li')].map((one) => one.textContent)")]  # fmt: skip
     assert said == [
