@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from ipaddress import IPv4Address
 from itertools import islice
@@ -50,19 +50,25 @@ def rows(app: App, vlan: str, most: int, containers: Iterable[JsonObject]) -> li
     """Rows of ``/leases`` of the nodes of a VLAN that are `chosen`, by address."""
     engine, now, offset = app.servers[vlan].engine, app.now(), app.clock_offset()
     there = [int(IPv4Address(one["address"])) for one in containers if one["vlan"] == vlan and one["address"]]
-    found = [lease(engine, one, now, offset) for one in sorted(chosen(engine, there, most, now))]
+    first = [*_named(app.config, vlan), *there]
+    found = [lease(engine, one, now, offset) for one in sorted(chosen(engine, first, most, now))]
     return [row for row in found if row is not None]
 
 
-def chosen(engine: Engine, containers: Iterable[int], most: int, now: float) -> set[int]:
-    """The addresses of at most so many nodes: containers and reservations that have a lease, then the others that have
-    one, the latest first, then who has none. The work is bounded by ``most`` and the configuration, not by the leases.
-    """
+def _named(config: Config, vlan: str) -> Iterator[int]:
+    """The addresses of the nodes that the exceptions name, as far as the file tells."""
+    ends = [*(end for one in config.allow for end in (one.source, one.target)), *(one.target for one in config.publish)]
+    yield from (end.address for end in ends if end.vlan == vlan and end.address is not None)
+
+
+def chosen(engine: Engine, first: Iterable[int], most: int, now: float) -> set[int]:
+    """The addresses of at most so many nodes: of those that have a lease the ``first``, who has a reservation and the
+    latest; then who has none. The work is bounded by ``most`` and the configuration, not by the leases."""
     held, reserved = engine.book.by_address, engine.directory.by_address
     latest = list(islice(reversed(held.values()), 4 * most))
-    first = [one for one in (*containers, *reserved) if one in held]
+    known = [one for one in (*first, *reserved) if one in held]
     live = [one.address for one in latest if one.is_live(now)]
-    return set(islice(dict.fromkeys([*first, *live, *reserved, *(one.address for one in latest)]), most))
+    return set(islice(dict.fromkeys([*known, *live, *reserved, *(one.address for one in latest)]), most))
 
 
 def _wan(app: App) -> JsonObject | None:

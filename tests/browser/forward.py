@@ -35,6 +35,11 @@ class Forward:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
+    @property
+    def connections(self) -> int:
+        """How many are open now."""
+        return len(self._tasks)
+
     def __enter__(self) -> Self:
         self._thread.start()
         self._started.wait()

@@ -327,3 +327,23 @@ def test_it_fits_a_phone(shown: Browser, plug: Plug) -> None:
         assert small == []
     finally:
         shown.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_hidden_page_holds_no_connection_and_catches_up(shown: Browser, by_socket: Forward, plug: Plug) -> None:
+    def hide(is_hidden: bool) -> None:
+        shown.run(
+            "Object.defineProperty(document, 'hidden', {value: arguments[0], configurable: true});"
+            "document.dispatchEvent(new Event('visibilitychange'))",
+            is_hidden,
+        )
+
+    plug("device1")
+    shown.wait(lambda: card(shown, "device1"), "device1")
+    streams = by_socket.connections
+    hide(True)
+    shown.wait(lambda: by_socket.connections < streams, "the stream to end")
+    client = plug("device2")
+    client.next_lease(0)
+    assert card(shown, "device2") is None
+    hide(False)
+    shown.wait(lambda: card(shown, "device2"), "device2")

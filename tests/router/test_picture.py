@@ -67,7 +67,9 @@ def test_exceptions_have_two_ends(good: Config) -> None:
 
 
 def test_the_whole_picture(good: Config) -> None:
-    engines = {one.name: Engine(one, [], START) for one in good.scopes}
+    device = bytes.fromhex("020000000105")
+    held = Row(ip("10.0.1.20"), BOUND, b"m\1" + device, device, b"", "device1", START - 10, START + 60)
+    engines = {one.name: Engine(one, [held] if one.name == "vlan1" else [], START) for one in good.scopes}
     link = SimpleNamespace(interface="leg", is_there=lambda: True)
     app = SimpleNamespace(
         config=good,
@@ -86,4 +88,5 @@ def test_the_whole_picture(good: Config) -> None:
     assert [one["name"] for one in found["vlans"]] == ["vlan1", "vlan2"]
     assert found["vlans"][0]["pools"] == [["10.0.1.100", "10.0.1.199"], ["10.0.1.210", "10.0.1.219"]]
     assert len(found["nodes"]) == MOST_NODES
+    assert "10.0.1.20" in {one["address"] for one in found["nodes"]}  # an exception names it
     assert (found["rules"], found["now"]) == (None, "2027-01-15T08:00:00Z")
