@@ -32,7 +32,7 @@ GATHER_SECONDS = 0.5
 """Changes are written together: a disk that is a memory card wears by the page."""
 MAX_WAITING = 50_000
 """Rows that may wait for a disk that is slow or full; the oldest are lost then, and counted."""
-BATCH = 4096
+BATCH = 1024
 RETRY_SECONDS = 5.0
 TEND_SECONDS = 86400
 MAX_ROWS = 1000
@@ -254,7 +254,7 @@ class History:
 
     def _set_up(self, database: sqlite3.Connection) -> None:
         for setting in (
-            "cache_size = -1024",
+            "cache_size = -512",
             "temp_store = MEMORY",
             "secure_delete = OFF",
             f"wal_autocheckpoint = {_LOG_PAGES}",
