@@ -106,7 +106,8 @@ class Lookout:
         if ear is None:
             return {"dhcp_rival": {}, "duplicate_address": {}}
         for one in ear.rivals():
-            heard.hear(one, now)
+            if one.address != server.engine.scope.router:  # a relay agent repeats what this server said
+                heard.hear(one, now)
         for claim in ear.claims():
             if _is_wrong(claim, server, self._app.now()) and heard.hear(claim, now):
                 ear.ask(claim.address)
