@@ -9,6 +9,7 @@ What was not written yet when the power goes is lost, a second of it; the leases
 
 from __future__ import annotations
 
+import marshal
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -90,8 +91,9 @@ _COLUMNS = "name, key, state, client, mac, hostname, since, until"
 _FROM = "FROM period JOIN vlan ON vlan.id = key >> 32"
 
 
-Changes = tuple[float, str, Sequence[Row]]
-"""Rows of a VLAN that were on the disk at a service time."""
+Changes = tuple[float, str, int, bytes]
+"""A service time, a VLAN, and so many of its rows that were on the disk then. They are packed: as objects they would be
+four times as large, and Python's garbage collection would look at each again and again."""
 
 
 class Question(NamedTuple):
@@ -157,7 +159,7 @@ class History:
             self.lost += len(rows)
             return
         self._put += len(rows)
-        self._queue.put((now, vlan, rows))
+        self._queue.put((now, vlan, len(rows), marshal.dumps([tuple(row) for row in rows])))
 
     @property
     def _waiting(self) -> int:
@@ -194,11 +196,11 @@ class History:
             running = self._gather(pending)
             while pending and self._attempt(part := _part(pending)):
                 for _ in part:
-                    self._taken += len(pending.popleft()[2])
+                    self._taken += pending.popleft()[2]
         if self._database is not None:
             with suppress(sqlite3.Error):
                 self._database.close()
-        self.lost += sum(len(rows) for _, _, rows in pending)
+        self.lost += sum(count for _, _, count, _ in pending)
 
     def _gather(self, pending: deque[Changes]) -> bool:
         """Add what came, waiting for the first of it and for a storm to pass; False when nothing more will come."""
@@ -295,10 +297,10 @@ class History:
         database = self._opened()
         with transaction(database):
             batch: dict[int, tuple[Any, ...]] = {}
-            for now, vlan, rows in changes:
+            for now, vlan, _, rows in changes:
                 start, second = self._vlan(database, vlan) << 32, int(now)
-                for row in rows:
-                    made = _values(start | row[0], row, second)
+                for row in map(Row._make, marshal.loads(rows)):  # noqa: S302 - our own bytes
+                    made = _values(start | row.address, row, second)
                     before = batch.get(made[0])
                     if before is not None and before[3:6] != made[3:6]:
                         _merge(database, list(batch.values()))
@@ -333,7 +335,7 @@ def _part(pending: Iterable[Changes]) -> list[Changes]:
     count = 0
     for one in pending:
         found.append(one)
-        count += len(one[2])
+        count += one[2]
         if count >= BATCH:
             break
     return found
