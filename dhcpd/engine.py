@@ -451,17 +451,15 @@ class Engine:
         """Whether somebody went without an address within the last minutes."""
         return self._full_since is not None and 0 <= now - self._full_since < FULL_SECONDS
 
-    def usage(self, enough: float, now: float) -> tuple[int, int]:
-        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, in quarantine or
-        reserved. An upper bound when that is below the part ``enough`` of all, else every lease is looked at."""
-        size, book = self.pool.size, self.book
-        taken = len(book) - len(book.idle) + len(self.directory.by_address)
-        if taken >= enough * size:
-            own = {
-                one.address for one in book if one.state != BOUND or one.is_live(now)
-            } | self.directory.by_address.keys()
-            taken = sum(address in self.pool for address in own)
-        return min(taken, size), size
+    def usage(self) -> tuple[int, int]:
+        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, on offer, in
+        quarantine or reserved. The lease of a container that asked for an address outside all pools counts as well."""
+        pool, book = self.pool, self.book
+        taken = len(book) - len(book.idle)
+        for address in self.directory.by_address:
+            is_taken = address in book.by_address and address not in book.idle
+            taken += (address in pool and not is_taken) - (address not in pool and is_taken)
+        return min(taken, pool.size), pool.size
 
     def proxies(self) -> list[bytes]:
         """The stations that answer by ARP for more addresses than any one has."""

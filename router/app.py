@@ -64,6 +64,8 @@ class App:
         self.turned_at = time.monotonic()
         """The last look at what time brings."""
         self.lost_interfaces: set[str] = set()
+        self.strayed: set[str] = set()
+        """The VLANs with leases that the configuration has no place for."""
         self.missing: list[str] = []
         """The capabilities that the process lacks, see `router.capabilities`."""
 
@@ -243,7 +245,9 @@ class App:
         engine = Engine(scope, rows, self.now())
         if before is not None:
             engine.inherit(before.engine)
+        self.strayed.discard(scope.name)
         if strays := engine.strays(self.now()):
+            self.strayed.add(scope.name)
             fields = {"vlan": scope.name, "leases": len(strays), "addresses": [dotted(one) for one in strays[:20]]}
             self.log(Note("warning", "leases_outside_configuration", fields))
         return engine

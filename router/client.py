@@ -21,8 +21,8 @@ STREAM_SECONDS = 60.0
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("lanward", timeout=30)
+    def __init__(self, path: Path, timeout: float = 30) -> None:
+        super().__init__("lanward", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -44,13 +44,12 @@ def ask(state: Path, target: str) -> tuple[int, Any]:
 @contextmanager
 def stream(state: Path, target: str) -> Iterator[Iterable[bytes]]:
     """The lines of an answer that goes on, as they come. Raises `NotRunningError`."""
-    connection = _Connection(state / SOCKET_NAME)
+    connection = _Connection(state / SOCKET_NAME, STREAM_SECONDS)
     with closing(connection), _explained(state):
         connection.request("GET", target)
         response = connection.getresponse()
         if response.status != 200:
             raise NotRunningError(json.loads(response.read())["error"])
-        connection.sock.settimeout(STREAM_SECONDS)
         yield response
 
 

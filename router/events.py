@@ -48,7 +48,7 @@ class Event:
     id: int
     at: float
     what: Note | Change
-    _text: str = field(default="", repr=False, compare=False)
+    _block: str = field(default="", repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -64,11 +64,13 @@ class Event:
         return head | lease_fields(*self.what, self.at)
 
     def text(self) -> str:
-        """A block of server-sent events: the JSON object on one line."""
-        if not self._text:
-            told = json.dumps(self.shown(), default=str)
-            self._text = f"id: {self.id}\nevent: {self.name}\ndata: {told}\n\n"
-        return self._text
+        """One JSON object on one line."""
+        return json.dumps(self.shown(), default=str)
+
+    def block(self) -> str:
+        """As a server-sent event."""
+        self._block = self._block or f"id: {self.id}\nevent: {self.name}\ndata: {self.text()}\n\n"
+        return self._block
 
 
 def lease_fields(vlan: str, row: Row, now: float, at: float) -> dict[str, Any]:

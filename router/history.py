@@ -9,6 +9,7 @@ What was not written yet when the power goes is lost, a second of it; the leases
 
 from __future__ import annotations
 
+import marshal
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,8 +32,10 @@ FILE_NAME = "history.db"
 GATHER_SECONDS = 0.5
 """Changes are written together: a disk that is a memory card wears by the page."""
 MAX_WAITING = 50_000
-"""Rows that may wait for a disk that is slow or full; the oldest are lost then, and counted."""
-BATCH = 4096
+"""Rows that may wait for a disk that is slow or full; what comes then is lost, and counted."""
+BATCH = 1024
+STORM, MAX_GATHERS = 500, 20
+"""Rows in `GATHER_SECONDS` that make a storm, and how often at most it is waited for its end."""
 RETRY_SECONDS = 5.0
 TEND_SECONDS = 86400
 MAX_ROWS = 1000
@@ -88,6 +91,11 @@ _COLUMNS = "name, key, state, client, mac, hostname, since, until"
 _FROM = "FROM period JOIN vlan ON vlan.id = key >> 32"
 
 
+Changes = tuple[float, str, int, bytes]
+"""A service time, a VLAN, and so many of its rows that were on the disk then. They are packed: as objects they would be
+four times as large, and Python's garbage collection would look at each again and again."""
+
+
 class Question(NamedTuple):
     """What is asked: all that is set has to hold. Times are seconds since the epoch."""
 
@@ -133,8 +141,8 @@ class History:
         self.notes: deque[str] = deque()
         """For the log, from the writer's thread too."""
         self._path = folder / FILE_NAME
-        self._queue: SimpleQueue[tuple[float, str, Sequence[Row]] | None] = SimpleQueue()
-        self._waiting = 0
+        self._queue: SimpleQueue[Changes | None] = SimpleQueue()
+        self._put = self._taken = 0
         self._is_suspect = False
         self._closing = Event()
         self._database: sqlite3.Connection | None = None
@@ -150,8 +158,13 @@ class History:
         if self._waiting + len(rows) > MAX_WAITING:
             self.lost += len(rows)
             return
-        self._waiting += len(rows)
-        self._queue.put((now, vlan, rows))
+        self._put += len(rows)
+        self._queue.put((now, vlan, len(rows), marshal.dumps([tuple(row) for row in rows])))
+
+    @property
+    def _waiting(self) -> int:
+        """Rows that were put and not written; each side counts its own."""
+        return self._put - self._taken
 
     def close(self) -> None:
         """Write what waits."""
@@ -175,55 +188,51 @@ class History:
     # -- on the writer's thread
 
     def _run(self) -> None:
-        pending: deque[tuple[float, str, Row]] = deque()
+        pending: deque[Changes] = deque()
         running = True
         with suppress(sqlite3.Error, OSError):
             self._opened()
         while running:
             running = self._gather(pending)
-            while pending:
-                rows = [pending.popleft() for _ in range(min(BATCH, len(pending)))]
-                if self._attempt(rows):
-                    continue
-                pending.extendleft(reversed(rows))
-                while len(pending) > MAX_WAITING:
-                    pending.popleft()
-                    self.lost += 1
-                break
+            while pending and self._attempt(part := _part(pending)):
+                for _ in part:
+                    self._taken += pending.popleft()[2]
         if self._database is not None:
             with suppress(sqlite3.Error):
                 self._database.close()
-        self.lost += len(pending)
+        self.lost += sum(count for _, _, count, _ in pending)
 
-    def _gather(self, pending: deque[tuple[float, str, Row]]) -> bool:
-        """Add what came, waiting for the first of it; False when nothing more will come."""
+    def _gather(self, pending: deque[Changes]) -> bool:
+        """Add what came, waiting for the first of it and for a storm to pass; False when nothing more will come."""
         try:
             job = self._queue.get(timeout=RETRY_SECONDS if pending else None)
         except Empty:
             return True
-        self._closing.wait(GATHER_SECONDS)
-        is_open = True
-        while True:
-            if job is None:
-                is_open = False
-            else:
-                now, vlan, rows = job
-                self._waiting -= len(rows)
-                pending.extend((now, vlan, row) for row in rows)
+        self._calm_down()
+        while job is not None:
+            pending.append(job)
             try:
                 job = self._queue.get_nowait()
             except Empty:
-                return is_open
+                return True
+        return False
 
-    def _attempt(self, rows: Sequence[tuple[float, str, Row]]) -> bool:
-        """Write rows; False when they have to be written later."""
+    def _calm_down(self) -> None:
+        """While leases are granted by the thousand, what is written here would take the processor from that."""
+        for _ in range(MAX_GATHERS):
+            before = self._waiting
+            if self._closing.wait(GATHER_SECONDS) or not before + STORM < self._waiting < MAX_WAITING // 2:
+                return
+
+    def _attempt(self, changes: Sequence[Changes]) -> bool:
+        """Write; False when that has to be done later."""
         for is_last in (False, True):
             try:
                 if self._is_suspect:
                     self._is_suspect = False
                     self._set_aside("it cannot be read")
-                self._write(rows)
-                self._tend(rows[-1][0])
+                self._write(changes)
+                self._tend(changes[-1][0])
             except sqlite3.Error as error:
                 if is_damage(error) and not is_last:
                     self._set_aside(str(error))
@@ -254,7 +263,7 @@ class History:
 
     def _set_up(self, database: sqlite3.Connection) -> None:
         for setting in (
-            "cache_size = -1024",
+            "cache_size = -512",
             "temp_store = MEMORY",
             "secure_delete = OFF",
             f"wal_autocheckpoint = {_LOG_PAGES}",
@@ -283,21 +292,22 @@ class History:
             _beside(self._path, suffix).unlink(missing_ok=True)
         self.notes.append(f"{self._path} is damaged ({why}): it is {aside.name} now, and a new one was begun")
 
-    def _write(self, rows: Iterable[tuple[float, str, Row]]) -> None:
+    def _write(self, changes: Iterable[Changes]) -> None:
         """Of the changes of one address that only lengthen what was before, the last one counts."""
         database = self._opened()
         with transaction(database):
-            batch: dict[int, tuple[object, ...]] = {}
-            for now, vlan, row in rows:
-                key = self._vlan(database, vlan) << 32 | row.address
-                before = batch.get(key)
-                made = _values(key, row, int(now))
-                if before is not None and before[3:6] != made[3:6]:
-                    _merge(database, list(batch.values()))
-                    batch.clear()
-                elif before is not None:
-                    made = (key, min(before[1], made[1]), *made[2:])
-                batch[key] = made
+            batch: dict[int, tuple[Any, ...]] = {}
+            for now, vlan, _, rows in changes:
+                start, second = self._vlan(database, vlan) << 32, int(now)
+                for row in map(Row._make, marshal.loads(rows)):  # noqa: S302 - our own bytes
+                    made = _values(start | row.address, row, second)
+                    before = batch.get(made[0])
+                    if before is not None and before[3:6] != made[3:6]:
+                        _merge(database, list(batch.values()))
+                        batch.clear()
+                    elif before is not None and before[1] < made[1]:
+                        made = (made[0], before[1], *made[2:])
+                    batch[made[0]] = made
             _merge(database, list(batch.values()))
 
     def _vlan(self, database: sqlite3.Connection, name: str) -> int:
@@ -317,6 +327,18 @@ class History:
         limit = max(self.keep.max_size - _ROOM, 0)
         while _used(database) > limit and (_remove(database, now) or _remove(database, _FOREVER + 1)):
             database.execute(f"PRAGMA incremental_vacuum({_PRUNED})")
+
+
+def _part(pending: Iterable[Changes]) -> list[Changes]:
+    """The first of them, as many as are good for one transaction."""
+    found: list[Changes] = []
+    count = 0
+    for one in pending:
+        found.append(one)
+        count += one[2]
+        if count >= BATCH:
+            break
+    return found
 
 
 def _values(key: int, row: Row, now: int) -> tuple[Any, ...]:

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
 FULL, ROOM = 0.9, 0.8
 """A pool is nearly full from the first part on, and not any more from the second down."""
-SELDOM_SECONDS = 10.0
-"""Between two looks at every lease of a large VLAN."""
-LARGE = 2000
-"""Leases; to look at them takes about a millisecond."""
+STRAYS_SECONDS = 10.0
+"""Between two looks at every lease of a VLAN, some of which had no place in a new configuration."""
 
 Found = dict[str, Problem]
 _KINDS_OF_VLANS = (
@@ -39,7 +37,6 @@ class Lookout:
         self._heard: dict[str, Heard] = {}
         self._xid = random.getrandbits(32)
         self._looked: dict[str, float] = {}
-        self._engines: dict[str, Engine] = {}
         self._nearly_full: set[str] = set()
         self._by_vlan: dict[str, dict[str, Found]] = {}
 
@@ -64,7 +61,6 @@ class Lookout:
         self._by_vlan.pop(name, None)
         self._heard.pop(name, None)
         self._looked.pop(name, None)
-        self._engines.pop(name, None)
         self._nearly_full.discard(name)
         if (ear := self._ears.pop(name, None)) is not None:
             ear.close()
@@ -83,17 +79,19 @@ class Lookout:
         found["strangers_crowd"] = _strangers_crowd(engine, service_now)
         found["quarantine"] = _quarantine(engine)
         found["proxy_arp"] = _proxy_arp(engine)
-        if len(engine.book) < LARGE or now - self._looked.get(name, -SELDOM_SECONDS) >= SELDOM_SECONDS:
+        found["pool_nearly_full"] = self._pool_nearly_full(engine)
+        if name not in self._app.strayed:
+            found["leases_outside_configuration"] = {}
+        elif now - self._looked.get(name, -STRAYS_SECONDS) >= STRAYS_SECONDS:
             self._looked[name] = now
-            found["pool_nearly_full"] = self._pool_nearly_full(engine, service_now)
-            if self._engines.get(name) is not engine or found["leases_outside_configuration"]:
-                self._engines[name] = engine  # an engine grants nothing that its own configuration has no place for
-                found["leases_outside_configuration"] = _strays(engine, service_now)
+            found["leases_outside_configuration"] = _strays(engine, service_now)
+            if not found["leases_outside_configuration"]:
+                self._app.strayed.discard(name)
         return found
 
-    def _pool_nearly_full(self, engine: Engine, now: float) -> Found:
+    def _pool_nearly_full(self, engine: Engine) -> Found:
         name = engine.scope.name
-        taken, size = engine.usage(ROOM, now)
+        taken, size = engine.usage()
         if not size or taken < ROOM * size:
             self._nearly_full.discard(name)
         elif taken >= FULL * size:
@@ -108,7 +106,8 @@ class Lookout:
         if ear is None:
             return {"dhcp_rival": {}, "duplicate_address": {}}
         for one in ear.rivals():
-            heard.hear(one, now)
+            if one.address != server.engine.scope.router:  # a relay agent repeats what this server said
+                heard.hear(one, now)
         for claim in ear.claims():
             if _is_wrong(claim, server, self._app.now()) and heard.hear(claim, now):
                 ear.ask(claim.address)

@@ -22,6 +22,8 @@ KEEPALIVE_SECONDS = 15.0
 PACE_SECONDS = 0.1
 """Between two writes to a watcher: what a storm costs is bounded, for events that are lost are not rendered."""
 
+SLICE = 100
+"""Events rendered between two turns of the loop."""
 EXAMINE_SECONDS = 2.0
 
 
@@ -105,9 +107,13 @@ class Watch:
         try:
             while (news := await subscription.take(KEEPALIVE_SECONDS)) is not None:
                 events, lost = news
-                lines = [f"event: resync\ndata: {json.dumps({'event': 'resync', 'lost': lost})}\n\n"] if lost else []
-                lines += [one.text() for one in events]
-                await response.write("".join(lines or [":\n\n"]).encode())
+                text = f"event: resync\ndata: {json.dumps({'event': 'resync', 'lost': lost})}\n\n" if lost else ""
+                for start in range(0, max(1, len(events)), SLICE):
+                    part = events[start : start + SLICE]
+                    text += "".join(one.block() for one in part)
+                    await response.write((text or ":\n\n").encode())
+                    text = ""
+                    await asyncio.sleep(0)
                 await asyncio.sleep(PACE_SECONDS)
         except ConnectionError:
             pass

@@ -45,6 +45,14 @@ class Running:
             self.turn()
         return results[0]
 
+    def touch(self) -> Exception | None:
+        """Try the disk."""
+        results: list[Exception | None] = []
+        self.store.touch(results.append)
+        while not results:
+            self.turn()
+        return results[0]
+
 
 @contextmanager
 def running(folder: Path) -> Iterator[Running]:

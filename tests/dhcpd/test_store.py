@@ -52,7 +52,9 @@ with running(folder) as service:
     error = next(filter(None, (service.commit([lease(n)]) for n in range(1, 2000))))
     assert "full" in str(error), error
     assert service.commit([lease(3000)]) is not None
+    assert service.touch() is not None
     ballast.unlink()
+    assert service.touch() is None
     assert service.commit([lease(4000)]) is None
 rows, notes = read(folder)
 assert lease(0) in rows and lease(4000) in rows and lease(3000) not in rows, len(rows)
@@ -265,3 +267,11 @@ def test_last_writer_wins(batches: list[list[Row]]) -> None:
         loaded, notes = read(Path(folder))
     assert loaded == [expected[address] for address in sorted(expected) if expected[address].state != FREE]
     assert not notes
+
+
+def test_a_touch_is_written_to_the_disk(service: Running, tmp_path: Path) -> None:
+    log = tmp_path / "leases.db-wal"
+    service.commit([lease(0)])
+    before = log.read_bytes()
+    assert service.touch() is None
+    assert log.read_bytes() != before

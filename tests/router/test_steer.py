@@ -353,7 +353,7 @@ def test_an_unknown_vlan_names_those_that_are_known(tmp_path: Path, method: str,
     )  # fmt: skip
 
 
-BROKEN = ["{", "[]", "7", "null", '"\\ud800"', "[" * 100_000, "9" * 5000]
+BROKEN = ["{", "[]", "7", "null", '"\\ud800"', "[" * 50_000, "9" * 5000]
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,21 @@ def test_a_damaged_history_does_not_keep_the_service_from_its_work(segment: Segm
     wait_until(lambda: segment.service.events("history"), 5, "a word in the log")
 
 
+def test_a_kill_costs_the_history_nothing_that_it_had(segment: Segment) -> None:
+    segment.service.start(vlan())
+    with Lan(segment) as lan:
+        address = lan.device(1, hostname="gps").join()
+        wait_until(lambda: told(segment, f"/history?address={address}"), 5, "the lease to be in the history")
+        lan.device(2).join()
+        segment.service.kill9()
+        segment.service.start()
+        (one,) = told(segment, f"/history?address={address}&at=now")
+        assert one["hostname"] == "gps"
+        other = lan.device(3).join()
+    wait_until(lambda: told(segment, f"/history?address={other}"), 5, "the next lease")
+    assert not segment.service.events("history")
+
+
 def test_who_watches_on_the_command_line(segment: Segment) -> None:
     segment.service.start(vlan())
     command = [*COMMAND, "watch", "--state", str(segment.service.state)]

@@ -1,0 +1,133 @@
+"""The command line's questions: what is printed is one line each, whatever the names in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router import ask, client
+from router.__main__ import main
+from tests.router.test_cli import answering, http_answer, status
+
+Capture = pytest.CaptureFixture[str]
+HOSTILE = ["\x1b[2J", "two\nlines", "\u202eevil", "\x07", "\x9b31m", "\ud800", "\u2028", "tab\there"]
+EVENT = {
+    "id": 1, "at": "2026-11-25T21:01:03.123Z", "level": "info", "event": "granted", "vlan": "vlan1",
+    "address": "10.0.1.100", "hostname": "gps", "container": None,
+}  # fmt: skip
+PERIOD = {
+    "vlan": "vlan1", "address": "10.0.1.100", "state": "bound", "mac": "02:00:00:00:00:01", "client_id": None,
+    "hostname": "gps", "container": None, "since": "2026-11-25T21:01:03Z", "until": None,
+}  # fmt: skip
+WARNING = {
+    "id": "pool_full:vlan1", "since": "2026-11-25T21:01:03Z", "subject": "vlan1", "what": "it is full",
+    "cure": "enlarge it",
+}  # fmt: skip
+EXPLAINED: dict[str, Any] = {
+    "vlan": "vlan1", "address": "10.0.1.100", "why": "it was free", "identity": {"kind": "container", "value": "web"},
+    "reservation": {"name": "web", "address": "10.0.1.100", "macs": [], "client_id": None, "container": "web"},
+    "lease": {
+        "state": "bound", "mac": None, "hostname": "web", "since": "2026-11-25T21:01:03Z",
+        "expires": "2026-11-25T22:01:03Z",
+    },
+    "pool": {"range": None, "offered": False},
+    "container": {
+        "name": "web", "id": "0123456789ab", "network": "br0net", "state": "running", "pinned": "2026-11-25T21:01:03Z",
+        "path": "namespace", "problems": ["label lanward.address: no"],
+    },
+    "docker": {"address": "10.0.1.240", "requested": None, "mac": None, "at": "2026-11-25T21:01:03Z"},
+    "namespace": {
+        "interface": "eth0", "mac": "02:42:00:00:00:01", "mtu": 1500, "addresses": ["10.0.1.100/24", "10.0.1.240/24"],
+        "default_route": {"gateway": "10.0.1.1", "interface": "eth0", "source": None}, "at": "2026-11-25T21:01:04Z",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_nothing_in_a_name_reaches_the_terminal_as_an_order(name: str) -> None:
+    for line in (
+        ask.event_line(EVENT | {"hostname": name}),
+        *ask.explanation(EXPLAINED | {"identity": {"kind": "container", "value": name}}),
+        ask.harmless(name),
+    ):
+        assert line.isprintable()
+        assert len(line.splitlines()) == 1
+
+
+def test_an_event_is_a_line() -> None:
+    line = ask.event_line(EVENT)
+    assert line.split("  ", 1)[1] == "granted  vlan=vlan1 address=10.0.1.100 hostname=gps"
+    assert "WARNING pool_full" in ask.event_line({**EVENT, "level": "warning", "event": "pool_full"})
+    assert "lost=7" in ask.event_line({"event": "resync", "lost": 7})
+
+
+def test_an_explanation_says_all_that_is_known() -> None:
+    lines = ask.explanation(EXPLAINED)
+    assert lines[0] == "vlan1  10.0.1.100: it was free"
+    assert [line.split()[0] for line in lines[1:]] == [
+        "identity", "reserved", "lease", "pool", "container", "Docker", "namespace", "problem",
+    ]  # fmt: skip
+    assert "eth0 02:42:00:00:00:01: 10.0.1.100/24, 10.0.1.240/24; default by 10.0.1.1" in lines[7]
+    assert "before its first instruction" in lines[5]
+
+
+def test_an_explanation_leaves_out_what_is_not_there() -> None:
+    unknown = EXPLAINED | dict.fromkeys(
+        ("identity", "reservation", "lease", "pool", "container", "docker", "namespace")
+    )
+    assert ask.explanation(unknown | {"address": None}) == ["vlan1  no address: it was free"]
+
+
+def test_who_had_an_address_is_a_table(tmp_path: Path, capsys: Capture) -> None:
+    with answering(tmp_path, http_answer(200, [PERIOD])):
+        assert main(["who", "10.0.1.100", "--at", "22:00", "--state", str(tmp_path)]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["VLAN", "ADDRESS", "STATE", "NAME", "MAC", "FROM", "UNTIL"]
+    assert row.split()[:5] == ["vlan1", "10.0.1.100", "bound", "gps", "02:00:00:00:00:01"]
+    assert row.endswith("no end")
+
+
+def test_nobody_had_it(tmp_path: Path, capsys: Capture) -> None:
+    with answering(tmp_path, http_answer(200, [])):
+        assert main(["who", "10.0.1.100", "--state", str(tmp_path)]) == 1
+    assert capsys.readouterr().out == "nobody is known to have had 10.0.1.100\n"
+
+
+def test_a_history_that_cannot_be_read_is_said(tmp_path: Path, capsys: Capture) -> None:
+    with answering(tmp_path, http_answer(503, {"error": "the history cannot be read: x"})):
+        assert main(["who", "10.0.1.100", "--state", str(tmp_path)]) == 3
+    assert capsys.readouterr().err == "the history cannot be read: x\n"
+
+
+@pytest.mark.parametrize("command", [["who", "10.0.1.100"], ["watch"], ["explain", "web"], ["warnings"], ["health"]])
+def test_a_service_that_does_not_run(tmp_path: Path, command: list[str], capsys: Capture) -> None:
+    assert main([*command, "--state", str(tmp_path)]) == 3
+    shown = capsys.readouterr()
+    assert (shown.out, len(shown.err.splitlines())) == ("", 1)
+
+
+def test_warnings_are_two_lines_each_and_an_exit_code(tmp_path: Path, capsys: Capture) -> None:
+    with answering(tmp_path, http_answer(200, [WARNING])):
+        assert main(["warnings", "--state", str(tmp_path)]) == 1
+    what, cure = capsys.readouterr().out.splitlines()
+    assert what.endswith("  it is full")
+    assert cure.strip() == "enlarge it"
+
+
+def test_a_status_ends_with_the_warnings_that_stand_nowhere_else() -> None:
+    shown = client._warning_lines([WARNING, WARNING | {"id": "container:web on br0net"}])
+    assert shown == ["", "warning: it is full; enlarge it"]
+    assert status(None) == []
+
+
+def test_a_watcher_prints_json_for_programs(tmp_path: Path, capsys: Capture) -> None:
+    body = f"id: 1\nevent: granted\ndata: {json.dumps(EVENT)}\n\n".encode()
+    answer = b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + body
+    with answering(tmp_path, answer):
+        assert main(["watch", "--json", "--state", str(tmp_path)]) == 3
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == EVENT
+    assert shown.err == "the service has ended\n"
