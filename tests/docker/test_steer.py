@@ -47,5 +47,6 @@ def test_a_lease_is_dropped_only_when_its_container_is_gone(managed: Managed) ->
     assert lanward(managed, "drop", "vlan1", address)[0] == 1
     managed.engine.docker("rm", "web")
     wait_until(lambda: lanward(managed, "drop", "vlan1", address) == (0, ""), 15, "the container to be known as gone")
-    managed.edge.run("next")
+    assert address not in {row["address"] for row in managed.service.leases()}
+    managed.edge.run("next", "br0net", "--label", f"lanward.address={address}")
     assert str(managed.lease("next")) == address
