@@ -12,6 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.browser.browser import Browser
 from tests.browser.conftest import API_PORT, TOKEN
 from tests.browser.forward import Forward
+from tests.lab import netns
 from tests.lab.clients import Client
 from tests.lab.service import Service
 from tests.wire import control
@@ -347,3 +348,19 @@ def test_a_hidden_page_holds_no_connection_and_catches_up(shown: Browser, by_soc
     assert card(shown, "device2") is None
     hide(False)
     shown.wait(lambda: card(shown, "device2"), "device2")
+
+
+def test_the_list_as_it_was_at_another_time(shown: Browser, service: Service, plug: Plug) -> None:
+    plug("device1").next_lease(0)
+    netns.wait_until(lambda: control.ask(service.state, "GET", "/history").body != b"[]", 10, "the history")
+    shown.wait(lambda: shown.text("#lease-count") == "2 leases", "the device and the reservation")
+    shown.run("""
+        const soon = new Date(Date.now() + 120000 - new Date().getTimezoneOffset() * 60000);
+        const field = document.getElementById('at');
+        field.value = soon.toISOString().slice(0, 16);
+        field.dispatchEvent(new Event('change'));
+    """)
+    shown.wait(lambda: shown.text("#lease-count") == "1 lease", "who had a lease then")
+    assert "since" in str(row(shown, "device1"))
+    shown.button("Back to now", "#leases").click()
+    shown.wait(lambda: shown.text("#lease-count") == "2 leases", "the present")
