@@ -33,7 +33,7 @@ GATHER_SECONDS = 0.5
 """Changes are written together: a disk that is a memory card wears by the page."""
 MAX_WAITING = 50_000
 """Rows that may wait for a disk that is slow or full; what comes then is lost, and counted."""
-BATCH = 1024
+BATCH = 256
 STORM, MAX_GATHERS = 500, 20
 """Rows in `GATHER_SECONDS` that make a storm, and how often at most it is waited for its end."""
 RETRY_SECONDS = 5.0
@@ -47,7 +47,6 @@ _FOREVER = 1 << 40
 _LOG_PAGES = 512
 _ROOM = 4 << 20
 """Bytes of ``max_size`` left for SQLite's log."""
-_CHUNK = 64
 _PRUNED = 1000
 """Rows that are removed at once, so that the log stays short."""
 
@@ -65,7 +64,8 @@ COMMIT;
 _BATCH_TABLE = """CREATE TEMP TABLE batch (key INTEGER PRIMARY KEY, since INTEGER, until INTEGER, state INTEGER,
   client BLOB, mac BLOB, hostname TEXT, now INTEGER, last INTEGER, goes_on INTEGER)"""
 _VALUES = "(?,?,?,?,?,?,?,?,NULL,NULL)"
-_INSERT = [f"INSERT INTO batch VALUES {','.join([_VALUES] * rows)}" for rows in range(_CHUNK + 1)]  # noqa: S608
+_INSERT = {rows: f"INSERT INTO batch VALUES {','.join([_VALUES] * rows)}" for rows in (64, 8, 1)}  # noqa: S608
+"""Few of them, since SQLite compiles each and keeps it."""
 
 _MERGE = (
     """UPDATE batch SET last =
@@ -349,9 +349,12 @@ def _values(key: int, row: Row, now: int) -> tuple[Any, ...]:
 
 def _merge(database: sqlite3.Connection, batch: Sequence[tuple[object, ...]]) -> None:
     """In few statements, whatever the number of rows: each step of one hands the interpreter's lock over."""
-    for start in range(0, len(batch), _CHUNK):
-        chunk = batch[start : start + _CHUNK]
-        database.execute(_INSERT[len(chunk)], [value for values in chunk for value in values])
+    start = 0
+    for size, statement in _INSERT.items():
+        while len(batch) - start >= size:
+            chunk = batch[start : start + size]
+            database.execute(statement, [value for values in chunk for value in values])
+            start += size
     for statement in _MERGE if batch else ():
         database.execute(statement)
 
