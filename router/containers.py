@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ from dhcpd.decision import Note
 from dhcpd.pool import dotted
 from dhcpd.server import Host
 from leasebroker.source import Source
+from router import late
 from router.settings import Config, Vlan
 
 if TYPE_CHECKING:
@@ -43,9 +42,7 @@ class Containers:
         """Begin, and return when all containers were looked at once, or the engine is not there."""
         if not any(vlan.network for vlan in config.vlans):
             return
-        if sys.modules.get("ssl", self) is None:
-            del sys.modules["ssl"]  # which the command keeps out; pyroute2 wants it
-        module = await asyncio.to_thread(import_module, "leasebroker.broker")
+        module = await asyncio.to_thread(late, "leasebroker.broker")
         docker = config.docker
         self._docker = (docker.socket, docker.netns)
         self._broker = module.Broker(
@@ -84,7 +81,7 @@ class Containers:
         running = self._source.externals
         if not wanted and not running:
             return
-        await asyncio.to_thread(import_module, "leasebroker.external")
+        await asyncio.to_thread(late, "leasebroker.external")
         from leasebroker.external import External  # noqa: PLC0415 - loaded where there is one
         from leasebroker.files import read_site  # noqa: PLC0415
         from leasebroker.wire import load_frames  # noqa: PLC0415

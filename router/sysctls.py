@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from errno import EROFS
 from pathlib import Path
 
-from router.legs import late
+from router import late
 from router.nfnetlink import FirewallError
 
 NEEDED = {"ip_forward": "1", "icmp_echo_ignore_broadcasts": "0"}

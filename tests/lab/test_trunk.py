@@ -12,28 +12,25 @@ import pytest
 
 from tests.lab import guest
 from tests.lab.service import REPOSITORY
-from tests.lab.trunk import COMPOSE, LAB
+from tests.lab.trunk import COMPOSE, COMPOSE_ENVIRONMENT, LAB, image_missing
 
 MAX_IMAGE = 120 << 20
 GUEST_SECONDS = 400
 
 
-def why_missing() -> str | None:
-    if reason := guest.why_missing():
-        return reason
-    missing = LAB / "missing"
-    if missing.exists():
-        return missing.read_text().strip()
-    return None if (LAB / "lanward.tar").exists() else "tests/lab/image.sh has not run"
-
-
 @pytest.fixture
-def _lab() -> None:
-    if reason := why_missing():
+def _image() -> None:
+    if reason := image_missing():
         pytest.skip(reason)
 
 
-@pytest.mark.usefixtures("_lab")
+@pytest.fixture
+def _guest(_image: None) -> None:
+    if reason := guest.why_missing():
+        pytest.skip(reason)
+
+
+@pytest.mark.usefixtures("_guest")
 @pytest.mark.timeout(20 * GUEST_SECONDS)
 def test_the_system_as_shipped_on_a_tagged_trunk(tmp_path: Path, count: Callable[[int, int], int]) -> None:
     for number in range(count(1, 20)):
@@ -46,15 +43,14 @@ def test_the_system_as_shipped_on_a_tagged_trunk(tmp_path: Path, count: Callable
         assert code == 0, log
 
 
-@pytest.mark.usefixtures("_lab")
+@pytest.mark.usefixtures("_image")
 def test_the_image_is_small() -> None:
     assert int((LAB / "size").read_text()) < MAX_IMAGE
 
 
-@pytest.mark.usefixtures("_lab")
+@pytest.mark.usefixtures("_image")
 @pytest.mark.parametrize("version", COMPOSE)
 def test_the_compose_file_is_valid(version: str) -> None:
-    path = str(LAB / "compose-1.29/usr/lib/python3/dist-packages")
     command = [*COMPOSE[version], "--file", str(REPOSITORY / "docker-compose.yml"), "config", "--quiet"]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=os.environ | COMPOSE_ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

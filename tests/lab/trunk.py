@@ -27,6 +27,7 @@ COMPOSE = {
     "1.29": ["/usr/bin/python3", str(LAB / "compose-1.29/usr/bin/docker-compose")],
     "2": [str(LAB / "compose-2/usr/libexec/docker/cli-plugins/docker-compose")],
 }
+COMPOSE_ENVIRONMENT = {"PYTHONPATH": str(LAB / "compose-1.29/usr/lib/python3/dist-packages")}
 OUTSIDE = "198.51.100.9"
 """What stands for the internet behind the uplink's own network."""
 ECHO = """import socketserver
@@ -53,6 +54,13 @@ case $1 in bound|renew) ip addr flush dev $interface; ip addr add $ip/24 dev $in
 """
 
 
+def image_missing() -> str | None:
+    """Why there is no image to run, in one sentence; None when there is."""
+    if (LAB / "missing").exists():
+        return (LAB / "missing").read_text().strip()
+    return None if (LAB / "lanward.tar").exists() else "make image has not run"
+
+
 class Lab:
     """The world around the host, and the host that this guest is."""
 
@@ -64,7 +72,7 @@ class Lab:
         programs = [str(ENGINE / "usr/bin"), str(ENGINE / "usr/sbin")]
         os.environ["PATH"] = ":".join([*programs, os.environ["PATH"]])
         os.environ["LD_LIBRARY_PATH"] = ":".join(libraries)
-        os.environ["PYTHONPATH"] = str(LAB / "compose-1.29/usr/lib/python3/dist-packages")
+        os.environ.update(COMPOSE_ENVIRONMENT)
 
     def check(self, what: str, fine: object) -> None:
         self.failed += not fine
