@@ -143,7 +143,7 @@ class Forwarding:
             members = _members(config, servers, now)
             self._holders = {(one.vlan, one.address): one.mac for one in members}
         changed = self._firewall.apply(_rules(config, wiring), now, members)
-        for warning in sysctls.prepare(wiring.legs.values()):
+        for warning in sysctls.prepare(wiring.legs.values(), wiring.wan):
             self._log(Note("warning", "kernel_setting", {"what": warning}))
         legs = _relay_legs(config, wiring)
         if self._relay is None:

@@ -119,7 +119,7 @@ def apply(variant: Variant, hops: Hops) -> float:
         if not variant.ours:
             subprocess.run(["iptables-nft-restore"], input=iptables_rules(variant), text=True, check=True)
             return 0.0
-        sysctls.prepare(["leg1"])
+        sysctls.prepare(["leg1"], "wan")
         config = parse(configuration(variant))
         with closing(Firewall()) as firewall:
             begin = time.perf_counter()

@@ -8,9 +8,9 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -108,47 +108,52 @@ def shipped(edge: Edge, tmp_path: Path) -> Iterator[Shipped]:
     """The edge machine with the image, the networks and an internet; the truck has no part in the routing."""
     if reason := image_missing():
         pytest.skip(reason)
-    engine, router = edge.engine, edge.truck.netns("router")
+    engine = edge.engine
     if not engine.docker("images", "--quiet", "lanward"):
         engine.docker("load", "--input", str(LAB / "lanward.tar"))
+    with wired(edge), internet(edge):
+        one = Shipped(edge, tmp_path)
+        try:
+            one.up()
+            yield one
+        finally:
+            one.down()
+            engine.remove_containers()
+
+
+@contextmanager
+def wired(edge: Edge) -> Iterator[None]:
+    """Networks as the Compose file has them, but for the landing ranges and the WAN's driver."""
+    engine, router = edge.engine, edge.truck.netns("router")
     netns.batch(["link set leg1 down", "link set leg2 down"], router)
     engine.docker("network", "rm", "br0net", "br1net")
-    for number in (1, 2):
-        router_address = f"10.0.{number}.1"
-        engine.network(
-            f"br{number - 1}net", f"10.0.{number}.0/24", router_address, LANDING.format(number), f"br{number - 1}"
-        )
-    engine.network("wan", "192.168.1.0/24", WORLD, "192.168.1.240/28", "wan0")
-    engine.netns.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "--bind", engine.netns, engine.netns], check=True)
-    subprocess.run(["mount", "--make-shared", engine.netns], check=True)
-    one = Shipped(edge, tmp_path)
-    with internet(edge):
-        one.up()
-        yield one
-        one.down()
-    engine.remove_containers()
-    subprocess.run(["umount", "--lazy", engine.netns], check=True)
-    engine.docker("network", "rm", "br0net", "br1net", "wan")
-    netns.batch(["link set leg1 up", "link set leg2 up"], router)
+    try:
+        for n in (1, 2):
+            engine.network(f"br{n - 1}net", f"10.0.{n}.0/24", f"10.0.{n}.1", LANDING.format(n), f"br{n - 1}")
+        engine.network("wan", "192.168.1.0/24", WORLD, "192.168.1.240/28", "wan0")
+        engine.netns.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "--bind", engine.netns, engine.netns], check=True)
+        subprocess.run(["mount", "--make-shared", engine.netns], check=True)
+        yield
+    finally:
+        engine.remove_containers()
+        subprocess.run(["umount", "--lazy", engine.netns], check=False)
+        engine.docker("network", "rm", "br0net", "br1net", "wan", check=False)
+        netns.batch(["link set leg1 up", "link set leg2 up"], router)
 
 
-class internet:  # noqa: N801 - reads as the thing it is
+@contextmanager
+def internet(edge: Edge) -> Iterator[None]:
     """A container on the WAN that is the uplink's gateway, with a TCP echo behind it."""
-
-    def __init__(self, edge: Edge) -> None:
-        self._edge = edge
-
-    def __enter__(self) -> None:
-        self._edge.run("internet", "wan", "--cap-add=NET_ADMIN")
-        inside = self._edge.enter("internet")
-        for address, link in ((f"{WORLD}/24", "eth0"), (f"{OUTSIDE}/32", "lo")):
-            subprocess.run([*inside, "ip", "addr", "add", address, "dev", link], check=True)
-        self._echo = subprocess.Popen([*inside, sys.executable, "-c", ECHO])
-
-    def __exit__(self, *_: object) -> None:
-        self._echo.kill()
-        self._echo.wait()
+    edge.run("world", "wan", "--cap-add=NET_ADMIN")
+    inside = edge.enter("world")
+    for address, link in ((f"{WORLD}/24", "eth0"), (f"{OUTSIDE}/32", "lo")):
+        subprocess.run([*inside, "ip", "addr", "add", address, "dev", link], check=True)
+    with subprocess.Popen([*inside, sys.executable, "-c", ECHO]) as echo:
+        try:
+            yield
+        finally:
+            echo.kill()
 
 
 def plug(edge: Edge, device: str) -> None:
@@ -175,21 +180,19 @@ def test_connections_survive_its_restart(shipped: Shipped, record_property: Figu
     plug(edge, "device1")
     edge.run("talker", "br1net")
     netns.wait_until(lambda: any(one["pinned"] for one in shipped.containers()), 10, "the container to be pinned")
-    neighbours = [edge.out(one, "ip", "neigh", "show", "to", router) for one, router in ROUTERS.items()]
     talks = [
         subprocess.Popen([*edge.enter(one), sys.executable, "-c", TALK, OUTSIDE, "12"], stdout=-1, stderr=-1, text=True)
         for one in ROUTERS
     ]
-    time.sleep(1)  # they talk
+    netns.wait_until(lambda: all(map(mac, neighbours(edge))), 10, "them to talk by the router")
+    before = neighbours(edge)
     shipped.restart()
     answers = [one.communicate(timeout=60) for one in talks]
     assert [one.returncode for one in talks] == [0, 0], answers
     worst = [float(out) for out, _ in answers]
     record_property("figure", f"restart: no answer for {worst[0]:.2f} s (device), {worst[1]:.2f} s (container)")
     assert max(worst) < 2
-    again = [edge.out(one, "ip", "neigh", "show", "to", router) for one, router in ROUTERS.items()]
-    assert [mac(one) for one in again] == [mac(one) for one in neighbours]
-    assert all(map(mac, again))
+    assert list(map(mac, neighbours(edge))) == list(map(mac, before))
 
 
 def test_its_memory_with_fifty_containers(shipped: Shipped, record_property: Figure) -> None:
@@ -207,6 +210,11 @@ def test_its_memory_with_fifty_containers(shipped: Shipped, record_property: Fig
 
 def pinned(shipped: Shipped) -> list[str]:
     return [one["container"] for one in shipped.containers() if one["pinned"]]
+
+
+def neighbours(edge: Edge) -> list[str]:
+    """What each of the two knows of its router."""
+    return [edge.out(one, "ip", "neigh", "show", "to", router) for one, router in ROUTERS.items()]
 
 
 def mac(neighbour: str) -> str:

@@ -31,7 +31,7 @@ def nodes() -> Iterator[Routed]:
 def firewall(nodes: Routed) -> Iterator[Firewall]:
     """The firewall of the router, still without rules."""
     with nodes.on("router"):
-        assert prepare(["leg1", "leg2"]) == []
+        assert prepare(["leg1", "leg2"], "wan") == []
         made = Firewall()
     yield made
     made.close()

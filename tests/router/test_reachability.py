@@ -67,7 +67,7 @@ def truck() -> Iterator[Truck]:
 @pytest.fixture
 def firewall(truck: Truck) -> Iterator[Firewall]:
     with inside(truck.netns("router")):
-        assert prepare([f"leg{tag}" for tag in range(1, VLANS + 1)]) == []
+        assert prepare([f"leg{tag}" for tag in range(1, VLANS + 1)], "wan") == []
         made = Firewall()
     yield made
     made.close()
