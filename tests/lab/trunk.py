@@ -186,6 +186,16 @@ class Lab:
     def links(self) -> str:
         return "\n".join(sorted(line.split()[0] for line in self.out("ip", "-br", "link").splitlines()))
 
+    def adoption(self) -> None:
+        """A container at rest gets its lease into Docker's record, and starts with it."""
+        record = '{{(index .NetworkSettings.Networks "br0net").%s}}'
+        self.out("docker", "stop", "--time", "1", "container1")
+        asked = ("docker", "inspect", "--format", record % "IPAMConfig.IPv4Address", "container1")
+        netns.wait_until(lambda: self.out(*asked) == "10.0.1.30", 60, "container1 to be adopted")
+        self.out("docker", "start", "container1")
+        given = self.out("docker", "inspect", "--format", record % "IPAddress", "container1")
+        self.check("container1 is adopted at rest, and starts with its lease", given == "10.0.1.30")
+
     def restart(self) -> None:
         mac = self.out(*self.enter("router"), "ip", "-br", "link")
         seen = self.out(*netns.enter("device1"), "ip", "neigh", "show", ROUTERS["device1"])
@@ -240,6 +250,7 @@ def main(compose: str) -> int:
     lab.check(
         "underlay up again changes nothing", "nothing to do" in lab.compose("run", "--rm", "underlay", "underlay", "up")
     )
+    lab.adoption()
     lab.restart()
     lab.reboot()
     pid = lab.out("docker", "inspect", "-f", "{{.State.Pid}}", "router")
