@@ -22,7 +22,7 @@ from tests.lab.trunk import ROUTERS, Lab
 from tests.wire.station import Device, Port
 
 DEVICES, CONTAINERS = 100, 20
-PACE_SECONDS = 0.1
+PACE_SECONDS = 0.4
 OVERRIDE = """services:
   router:
     volumes:
