@@ -44,6 +44,13 @@ class Wiring:
     wan: str | None = None
     nodes: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(VLAN, name) -> address, for names that the file gives no address."""
+    indexes: Mapping[str, int] = field(default_factory=dict)
+    """Interface -> ifindex, of those that are there."""
+
+    def index(self, vlan: str) -> str:
+        """The VLAN's interface as the key of a map by ifindex: its number, or its name, which ``nft`` looks up."""
+        interface = self.legs[vlan]
+        return str(self.indexes.get(interface) or quoted(interface))
 
     def address(self, node: Node) -> int | None:
         """The address of a `Kind.NODE` or `Kind.ADDRESS`, None when it is not known yet."""

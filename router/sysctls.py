@@ -13,6 +13,8 @@ from router.nfnetlink import FirewallError
 
 NEEDED = {"icmp_echo_ignore_broadcasts": "0"}
 """A node finds its neighbours by pinging the broadcast address."""
+FASTER = {"ip_early_demux": "0"}
+"""No socket is looked for before a packet's route is known: most have none here (the kernel's ip-sysctl.rst)."""
 WANTED = {
     "accept_redirects": "0",
     "send_redirects": "0",
@@ -42,11 +44,11 @@ def prepare(legs: Collection[str], wan: str | None, root: Path = _ROOT) -> list[
             if why := _set(folder / "forwarding", "1"):
                 raise _option_missing("ip_forward", "1", why)
     wanted = WANTED | {"rp_filter": _source_check(root)}
-    settings = [(leg, name, value) for leg in legs for name, value in wanted.items()]
+    settings = FASTER | {f"conf/{leg}/{name}": value for leg in legs for name, value in wanted.items()}
     return [
-        f"net.ipv4.conf.{leg}.{name} is not {value}: {why}"
-        for leg, name, value in settings
-        if (why := _set(root / "conf" / leg / name, value))
+        f"net.ipv4.{name.replace('/', '.')} is not {value}: {why}"
+        for name, value in settings.items()
+        if (why := _set(root / name, value))
     ]
 
 

@@ -188,7 +188,7 @@ def _stream(sender: socket.socket, receiver: socket.socket) -> float:
     """Send and receive for a moment; the bytes received per second of processor time."""
     chunk, buffer, total = bytes(_CHUNK), bytearray(2 * _CHUNK), 0
     end, begin = time.monotonic() + STREAM_SECONDS, _processor_time()
-    while time.monotonic() < end:
+    while time.monotonic() < end or not total:
         with suppress(BlockingIOError):
             sender.send(chunk)
         with suppress(BlockingIOError):

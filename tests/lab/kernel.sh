@@ -44,7 +44,7 @@ done
 if ! [ -e "$kernel/initramfs.gz" ] || [ tests/lab/initramfs.sh -nt "$kernel/initramfs.gz" ]; then
     rm -rf "$kernel" && mkdir -p "$kernel/fetch"
     image=$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
-    (cd "$kernel/fetch" && apt-get -qq download "$image" && dpkg -x ./*.deb "$kernel") || failed "$image cannot be fetched"
+    (cd "$kernel/fetch" && apt-get -qq -o APT::Sandbox::User=root download "$image" && dpkg -x ./*.deb "$kernel") || failed "$image cannot be fetched"
     rm -rf "$kernel/fetch"
     version=$(basename "$kernel"/lib/modules/*)
     depmod -b "$kernel" "$version"

@@ -20,7 +20,7 @@ from router.nftables import Ruleset
 from router.sysctls import NEEDED, WANTED, prepare
 from tests.lab.netns import wait_until
 from tests.lab.routed import ADDRESSES, DEADLINE, INTERNET, WAN_ADDRESS, Routed
-from tests.router.cases import compiled
+from tests.router.cases import wired
 from tests.router.conftest import Enforce
 from tests.router.test_rules import allow, configuration
 
@@ -116,7 +116,7 @@ def test_a_new_process_takes_over_the_table_of_an_old_one(nodes: Routed, enforce
     enforce(configuration(3, settings="guard = true"))
     with nodes.on("router"):
         successor = Firewall()
-        successor.apply(compiled(configuration(2, PUBLISH)), 0.0)
+        successor.apply(wired(configuration(2, PUBLISH)), 0.0)
         successor.close()
     found = table(nodes)
     assert "vlan3" not in found
@@ -243,7 +243,7 @@ def test_a_thousand_exceptions_on_64_vlans_are_applied_within_200_ms(nodes: Rout
         allow(f"vlan{n % 64 + 1}", f"10.0.{(n + 1 + n // 64) % 64 + 1}.{n % 200 + 2}", "tcp/443") for n in range(1000)
     ]
     config = configuration(64, "".join(exceptions))
-    rules = [compiled(config), compiled(replace(config, allow=())), compiled(configuration(63))]
+    rules = [wired(config), wired(replace(config, allow=())), wired(configuration(63))]
     seconds = {0: inf, 1: inf, 2: inf}
     with nodes.on("router"):
         for index in [2, 0, 1] * 3:
