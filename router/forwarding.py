@@ -36,7 +36,7 @@ class Wiring(NamedTuple):
     nodes: dict[tuple[str, str], int]
     """The addresses of the nodes that the configuration names and does not locate."""
     indexes: dict[str, int]
-    """The numbers of the legs' interfaces: an interface that went and came back is another."""
+    """The numbers of all these interfaces: one that went and came back is another."""
 
 
 class Forwarding:
@@ -62,7 +62,8 @@ class Forwarding:
 
     def check(self, config: Config, interfaces: Mapping[str, str], now: float) -> None:
         """Ask the kernel whether it would take the rules of a configuration."""
-        wiring = Wiring(dict(interfaces), self._wan_interface(config, interfaces), {}, _indexes(interfaces))
+        wan = self._wan_interface(config, interfaces)
+        wiring = Wiring(dict(interfaces), wan, {}, _indexes(interfaces, wan))
         self._firewall.check(_rules(config, wiring), now)
         if self._relay is not None:
             self._relay.check(config.broadcast, _relay_legs(config, wiring))
@@ -77,7 +78,8 @@ class Forwarding:
                 self._log(Note("warning", "rules_advice", {"what": warning}))
         legs = {name: server.link.interface for name, server in servers.items() if server.link.is_there()}
         nodes = self._wiring.nodes if self._wiring is not None and not moved else _places(self._named, servers)
-        wiring = Wiring(legs, self._wan_interface(config, legs), nodes, _indexes(legs))
+        wan = self._wan_interface(config, legs)
+        wiring = Wiring(legs, wan, nodes, _indexes(legs, wan))
         is_same = config is self._config and wiring == self._wiring
         if is_same and (self.error is None or now < self._retry_at):
             return
@@ -182,9 +184,9 @@ class Forwarding:
             self._firewall.admit(entering, now)
 
 
-def _indexes(legs: Mapping[str, str]) -> dict[str, int]:
-    there = {name: index for index, name in socket.if_nameindex()}
-    return {one: there[one] for one in legs.values() if one in there}
+def _indexes(legs: Mapping[str, str], wan: str | None) -> dict[str, int]:
+    wanted = {*legs.values(), wan}
+    return {name: index for index, name in socket.if_nameindex() if name in wanted}
 
 
 def _rules(config: Config, wiring: Wiring) -> Ruleset:

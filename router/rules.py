@@ -52,8 +52,8 @@ def ruleset(
     """The rules of a configuration.
 
     ``legs`` has the interface of each VLAN by its name, without those that are away; ``wan`` is the uplink;
-    ``nodes`` has the addresses of (VLAN, name) that the file does not tell; ``indexes`` has the number of each leg's
-    interface, without which the legs have to be there when the kernel gets the rules. ``offload``: it has flowtables.
+    ``nodes`` has the addresses of (VLAN, name) that the file does not tell; ``indexes`` has the numbers of the
+    interfaces, without which these have to be there when the kernel gets the rules. ``offload``: it has flowtables.
     """
     wiring = Wiring(legs, wan, nodes, indexes or {})
     placed = [(f"vlan[{index}]", vlan) for index, vlan in enumerate(config.vlans)]
@@ -67,7 +67,7 @@ def ruleset(
     chains |= {"connections": _connections(wan, has_inbound=has_inbound), "services": _services()}
     if wan:
         chains["encrypted_only"] = _encrypted_only()
-        chains |= {"prerouting": _prerouting(wan), "postrouting": _postrouting(wan)}
+        chains |= {"prerouting": _prerouting(wan) if config.publish else [], "postrouting": _postrouting(wan)}
     return Ruleset(_sets(config, wiring, placed, served), chains, _flowtables(fast, wan))
 
 
@@ -106,17 +106,17 @@ def _wan_sets(config: Config, wiring: Wiring) -> dict[str, Set]:
 
 def _verdicts(wiring: Wiring, served: Sequence[tuple[str, Vlan]]) -> dict[str, Set]:
     """What becomes of a packet by its interface."""
-    keys = [(place, vlan, wiring.index(vlan.scope.name)) for place, vlan in served]
-    forward = {f"{key} : goto {_chain('from', vlan)}": place for place, vlan, key in keys}
-    to_router = {f"{key} : goto {_chain('to_router', vlan)}": place for place, vlan, key in keys}
+    legs = [(place, vlan, wiring.index(wiring.legs[vlan.scope.name])) for place, vlan in served]
+    forward = {f"{leg} : goto {_chain('from', vlan)}": place for place, vlan, leg in legs if leg}
+    to_router = {f"{leg} : goto {_chain('to_router', vlan)}": place for place, vlan, leg in legs if leg}
     sets = {
         "from_legs": Set(f"{_INDEX} : verdict", "[[vlan]]", forward, "map", size=_VLANS),
         "legs_to_router": Set(f"{_INDEX} : verdict", "[[vlan]]", to_router, "map", size=_VLANS),
     }
     if wiring.wan:
-        legs = [(place, vlan, quoted(wiring.legs[vlan.scope.name])) for place, vlan in served]
-        exits = {f"{leg} . {quoted(wiring.wan)} : {_exit(vlan)}": _exit_place(place, vlan) for place, vlan, leg in legs}
-        sets["exits"] = Set(f"{_INTERFACE} . {_INTERFACE} : verdict", "[[vlan]] to [wan]", exits, "map")
+        wan = wiring.index(wiring.wan)
+        exits = {f"{leg} . {wan} : {_exit(vlan)}": _exit_place(place, vlan) for place, vlan, leg in legs if leg and wan}
+        sets["exits"] = Set(f"{_INDEX} . {_INDEX} : verdict", "[[vlan]] to [wan]", exits, "map", size=_VLANS)
     return sets
 
 
@@ -203,8 +203,8 @@ def _pair_rule(name: str, about: str) -> str:
 def _connections(wan: str | None, *, has_inbound: bool) -> list[str]:
     """What a forwarded packet may do; at its end the policy of ``forward`` drops it."""
     to_wan = [
+        f"iif . oif vmap @exits {_about('[[vlan]] to [wan]')}",
         f"iifname {quoted(wan or '')} ct status dnat accept {_about('[[publish]]')}",
-        f"iifname . oifname vmap @exits {_about('[[vlan]] to [wan]')}",
     ]
     clamp = [] if has_inbound else _clamp(wan)
     return [*_states(), *clamp, *(to_wan if wan else []), *(_pair_rule(name, "[[allow]]") for name in PAIRS)]

@@ -101,7 +101,7 @@ def configuration(variant: Variant) -> str:
 def our_rules(config: Config) -> Ruleset:
     legs = {vlan.scope.name: f"leg{vlan.tag}" for vlan in config.vlans}
     there = {name: index for index, name in socket.if_nameindex()}
-    indexes = {leg: there.get(leg, 1_000_000 + at) for at, leg in enumerate(legs.values())}
+    indexes = {leg: there.get(leg, 1_000_000 + at) for at, leg in enumerate(["wan", *legs.values()])}
     return ruleset(config, legs, "wan", {}, indexes)
 
 

@@ -64,7 +64,7 @@ def compiled(
 def wired(config: Config, nodes: Mapping[tuple[str, str], int] | None = None, *, offload: bool = False) -> Ruleset:
     """The rules for the kernel of this thread's network namespace; what is not there has a number that is nobody's."""
     there = {name: index for index, name in socket.if_nameindex()}
-    names = [f"leg{vlan.tag}" for vlan in config.vlans]
+    names = ["wan", *(f"leg{vlan.tag}" for vlan in config.vlans)]
     return compiled(
         config, nodes, {one: there.get(one, 1_000_000 + at) for at, one in enumerate(names)}, offload=offload
     )
