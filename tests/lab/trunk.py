@@ -164,7 +164,11 @@ class Lab:
     def await_ready(self, action: Callable[[], object]) -> None:
         since = self.out("date", "-u", "+%Y-%m-%dT%H:%M:%S.%NZ")
         action()
-        netns.wait_until(lambda: self.is_ready(since), 90, "the router to be ready")
+        try:
+            netns.wait_until(lambda: self.is_ready(since), 90, "the router to be ready")
+        except TimeoutError:
+            print(self.out("docker", "logs", "--tail", "20", "router"), flush=True)
+            raise
 
     # -- the checks
 
