@@ -70,8 +70,9 @@ def _qemu(out: Path) -> list[str]:
     processor = ["-accel", "kvm", "-cpu", "host"] if has_kvm else ["-accel", "tcg,thread=multi", "-cpu", "qemu64"]
     words = ["qemu-system-x86_64", *processor, "-m", str(MEMORY), "-smp", "2", "-nodefaults", "-no-reboot"]
     words += ["-nic", "none", "-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci"]
-    for tag, options in {"rootfs": "path=/,readonly=on", "out": f"path={out}"}.items():
-        words += ["-fsdev", f"local,id={tag},{options},security_model=none,multidevs=remap"]
+    shared = {"rootfs": "path=/,readonly=on,security_model=none", "out": f"path={out},security_model=mapped-xattr"}
+    for tag, options in shared.items():  # mapped, so that there can be a socket in it
+        words += ["-fsdev", f"local,id={tag},{options},multidevs=remap"]
         words += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
     line = f"console=ttyS0 panic=-1 quiet mitigations=off LAB_OUT={out} LAB_MODULES={kernel}/lib/modules"
     boot = {"-kernel": kernel / f"boot/vmlinuz-{version}", "-initrd": kernel / "initramfs.gz", "-append": line}
