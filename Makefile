@@ -1,5 +1,5 @@
 # demo: watch it work on a virtual truck      test: lint, types and all tests      soak: the tests at full length
-# bench: the performance table                lab: the system as shipped on a tagged trunk, where LAB_UML names a kernel
+# bench: the performance table                lab: the system as shipped on a tagged trunk
 # clean: remove what these have made
 .PHONY: demo test soak bench lab clean setup packages bench-packages servers engines image
 MAKEFLAGS += --no-print-directory
@@ -23,7 +23,9 @@ soak: export LANWARD_SOAK = 1
 soak: ENGINES += 26.1
 soak: test
 
+lab: export LAB_QEMU = $(CURDIR)/.cache/lab/kernel
 lab: setup engines image
+	@sh tests/lab/kernel.sh
 	@.venv/bin/pytest --quiet -s tests/lab/test_trunk.py
 
 bench: setup bench-packages

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from router import NotRunningError, UsageError, kept
+from router import NotRunningError, UsageError, kept, without_ssl
 from router.advice import warnings
 from router.config import Config, ConfigError, load
 from router.nodes import node_name, vlan_name
@@ -140,7 +140,7 @@ def _is(read: Callable[[object], str]) -> Callable[[str], str]:
 
 def _run(options: argparse.Namespace) -> int:
     gc.disable()  # until the leases are loaded: nothing before is garbage, and looking for it takes 30 ms
-    sys.modules["ssl"] = None  # type: ignore[assignment]  # all sockets are local: 4 MiB that nobody would use
+    without_ssl()
     import asyncio  # noqa: PLC0415 - the other commands start in half the time without it
 
     from dhcpd.link import LinkError  # noqa: PLC0415

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from dhcpd.histogram import Histogram
 from dhcpd.pool import dotted
 from dhcpd.server import Host
 from leasebroker.source import Source
+from router import late
 from router.settings import Config, Vlan
 from router.times import iso_time
 
@@ -58,9 +57,7 @@ class Containers:
     async def _start(self, config: Config, host: Host) -> None:
         if not any(vlan.network for vlan in config.vlans):
             return
-        if sys.modules.get("ssl", self) is None:
-            del sys.modules["ssl"]  # which the command keeps out; pyroute2 wants it
-        module = await asyncio.to_thread(import_module, "leasebroker.broker")
+        module = await asyncio.to_thread(late, "leasebroker.broker")
         docker = config.docker
         self._docker = (docker.socket, docker.netns)
         self._broker = module.Broker(
@@ -100,7 +97,7 @@ class Containers:
         running = self._source.externals
         if not wanted and not running:
             return
-        await asyncio.to_thread(import_module, "leasebroker.external")
+        await asyncio.to_thread(late, "leasebroker.external")
         from leasebroker.external import External  # noqa: PLC0415 - loaded where there is one
         from leasebroker.files import read_site  # noqa: PLC0415
         from leasebroker.wire import load_frames  # noqa: PLC0415

@@ -44,6 +44,15 @@ class Wiring:
     wan: str | None = None
     nodes: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(VLAN, name) -> address, for names that the file gives no address."""
+    indexes: Mapping[str, int] = field(default_factory=dict)
+    """Interface -> ifindex, of those that are there; nothing where that is not known."""
+
+    def index(self, interface: str) -> str | None:
+        """An interface as the key of a map by ifindex: its number, None when it is not there, or where no number is
+        known its name, which ``nft`` looks up."""
+        if not self.indexes:
+            return quoted(interface)
+        return str(self.indexes[interface]) if interface in self.indexes else None
 
     def address(self, node: Node) -> int | None:
         """The address of a `Kind.NODE` or `Kind.ADDRESS`, None when it is not known yet."""

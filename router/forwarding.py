@@ -35,6 +35,8 @@ class Wiring(NamedTuple):
     wan: str | None
     nodes: dict[tuple[str, str], int]
     """The addresses of the nodes that the configuration names and does not locate."""
+    indexes: dict[str, int]
+    """The numbers of all these interfaces: one that went and came back is another."""
 
 
 class Forwarding:
@@ -62,7 +64,8 @@ class Forwarding:
 
     def check(self, config: Config, interfaces: Mapping[str, str], now: float) -> None:
         """Ask the kernel whether it would take the rules of a configuration."""
-        wiring = Wiring(dict(interfaces), self._wan_interface(config, interfaces), {})
+        wan = self._wan_interface(config, interfaces)
+        wiring = Wiring(dict(interfaces), wan, {}, _indexes(interfaces, wan))
         self._firewall.check(_rules(config, wiring), now)
         if self._relay is not None:
             self._relay.check(config.broadcast, _relay_legs(config, wiring))
@@ -78,7 +81,8 @@ class Forwarding:
                 self._log(Note("warning", "rules_advice", {"what": warning}))
         legs = {name: server.link.interface for name, server in servers.items() if server.link.is_there()}
         nodes = self._wiring.nodes if self._wiring is not None and not moved else _places(self._named, servers)
-        wiring = Wiring(legs, self._wan_interface(config, legs), nodes)
+        wan = self._wan_interface(config, legs)
+        wiring = Wiring(legs, wan, nodes, _indexes(legs, wan))
         is_same = config is self._config and wiring == self._wiring
         if is_same and (self.error is None or now < self._retry_at):
             return
@@ -171,7 +175,7 @@ class Forwarding:
             members = _members(config, servers, now)
             self._holders = {(one.vlan, one.address): one.mac for one in members}
         changed = self._firewall.apply(_rules(config, wiring), now, members)
-        self._settings = sysctls.prepare(wiring.legs.values())
+        self._settings = sysctls.prepare(wiring.legs.values(), wiring.wan)
         for warning in self._settings:
             self._log(Note("warning", "kernel_setting", {"what": warning}))
         legs = _relay_legs(config, wiring)
@@ -209,8 +213,13 @@ class Forwarding:
             self._firewall.admit(entering, now)
 
 
+def _indexes(legs: Mapping[str, str], wan: str | None) -> dict[str, int]:
+    wanted = {*legs.values(), wan}
+    return {name: index for index, name in socket.if_nameindex() if name in wanted}
+
+
 def _rules(config: Config, wiring: Wiring) -> Ruleset:
-    return ruleset(config, wiring.legs, wiring.wan, wiring.nodes, offload=has_flowtables())
+    return ruleset(config, wiring.legs, wiring.wan, wiring.nodes, wiring.indexes, offload=has_flowtables())
 
 
 def _without_uplink(config: Config, wan: str | None) -> str | None:

@@ -11,11 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from importlib import import_module
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +22,7 @@ from dhcpd.decision import Note
 from dhcpd.link import LinkError, default_interface, find_interface
 from dhcpd.pool import dotted
 from dhcpd.wire import arp_announcement
+from router import late
 from router.settings import Config, Vlan
 
 if TYPE_CHECKING:
@@ -213,10 +212,3 @@ def _announce(interface: str, address: int) -> None:
 
 def _netns() -> Any:
     return late("leasebroker.netns")
-
-
-def late(module: str) -> Any:
-    """What a router without containers does not load: it takes 0.1 s and 15 MiB."""
-    if sys.modules.get("ssl", sys) is None:
-        del sys.modules["ssl"]  # which the command keeps out; these libraries want it
-    return import_module(module)

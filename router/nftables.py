@@ -29,11 +29,15 @@ class Set:
     elements: Elements
     kind: str = "set"
     flags: str = ""
+    size: int = 0
+    """Elements at most, by which the kernel finds them faster; 0 for any number."""
 
     def lines(self) -> Iterator[str]:
         yield f"type {self.type}"
         if self.flags:
             yield f"flags {self.flags}"
+        if self.size:
+            yield f"size {self.size}"
         yield f'comment "{self.comment}"'
         if self.elements:
             yield "elements = {"

@@ -1,7 +1,8 @@
 """The configuration as one nftables table, the same text for the same values.
 
-An established packet passes four rules with one look-up among them, whatever the configuration; the first packet of
-a connection passes one rule more for each set. VLANs, nodes and exceptions are elements.
+An established packet passes three rules with one look-up among them, and one rule more where connections may begin in
+the WAN, whatever the configuration; the first packet of a connection passes one rule more for each set. VLANs, nodes
+and exceptions are elements.
 
 - ``forward``: a packet has an address of the leg it came in on (with ``guard``: a leased one, and the holder's MAC);
   connections go from a VLAN to the WAN, from the WAN to what is published, and where an ``[[allow]]`` lets them.
@@ -26,9 +27,11 @@ from router.elements import (
     wan_to_router,
 )
 from router.nftables import Ruleset, Set
-from router.settings import Config, Vlan
+from router.settings import Config, Kind, Vlan
 
 _INTERFACE, _ADDRESS, _SERVICE = "ifname", "ipv4_addr", "inet_proto . inet_service"
+_INDEX, _VLANS = "iface_index", 4094
+"""By number an interface is found in a third of the time, and in a map whose size is known again in less."""
 _ASKED = "ip protocol . th dport"
 """Matches a service. ``meta l4proto`` would do as well, but Linux 7 refuses it in the key of an interval set."""
 _ABOUT = {"vlan_to_node": "[[vlan]] router_ports, [[allow]], [[broadcast]]"}
@@ -42,26 +45,29 @@ def ruleset(
     legs: Mapping[str, str],
     wan: str | None,
     nodes: Mapping[tuple[str, str], int],
+    indexes: Mapping[str, int] | None = None,
     *,
     offload: bool = False,
 ) -> Ruleset:
     """The rules of a configuration.
 
     ``legs`` has the interface of each VLAN by its name, without those that are away; ``wan`` is the uplink;
-    ``nodes`` has the addresses of (VLAN, name) that the file does not tell. ``offload``: the kernel has flowtables.
+    ``nodes`` has the addresses of (VLAN, name) that the file does not tell; ``indexes`` has the numbers of the
+    interfaces, without which these have to be there when the kernel gets the rules. ``offload``: it has flowtables.
     """
-    wiring = Wiring(legs, wan, nodes)
+    wiring = Wiring(legs, wan, nodes, indexes or {})
     placed = [(f"vlan[{index}]", vlan) for index, vlan in enumerate(config.vlans)]
     served = [(place, vlan) for place, vlan in placed if vlan.scope.name in legs]
     fast = [legs[vlan.scope.name] for _, vlan in served if not vlan.guard] if offload and wan else []
-    chains = {"forward": _forward(wan), "input": _input(wan)}
+    has_inbound = _has_inbound(config)
+    chains = {"forward": _forward(wan, has_inbound=has_inbound), "input": _input(wan)}
     for place, vlan in served:
         chains |= _vlan_chains(place, vlan, fast=legs[vlan.scope.name] in fast)
     chains |= {"fast_path": _fast_path(wan)} if fast and wan else {}
-    chains |= {"connections": _connections(wan), "services": _services()}
+    chains |= {"connections": _connections(wan, has_inbound=has_inbound), "services": _services()}
     if wan:
         chains["encrypted_only"] = _encrypted_only()
-        chains |= {"prerouting": _prerouting(wan), "postrouting": _postrouting(wan)}
+        chains |= {"prerouting": _prerouting(wan) if config.publish else [], "postrouting": _postrouting(wan)}
     return Ruleset(_sets(config, wiring, placed, served), chains, _flowtables(fast, wan))
 
 
@@ -100,16 +106,17 @@ def _wan_sets(config: Config, wiring: Wiring) -> dict[str, Set]:
 
 def _verdicts(wiring: Wiring, served: Sequence[tuple[str, Vlan]]) -> dict[str, Set]:
     """What becomes of a packet by its interface."""
-    legs = [(place, vlan, quoted(wiring.legs[vlan.scope.name])) for place, vlan in served]
-    forward = {f"{leg} : goto {_chain('from', vlan)}": place for place, vlan, leg in legs}
-    to_router = {f"{leg} : goto {_chain('to_router', vlan)}": place for place, vlan, leg in legs}
+    legs = [(place, vlan, wiring.index(wiring.legs[vlan.scope.name])) for place, vlan in served]
+    forward = {f"{leg} : goto {_chain('from', vlan)}": place for place, vlan, leg in legs if leg}
+    to_router = {f"{leg} : goto {_chain('to_router', vlan)}": place for place, vlan, leg in legs if leg}
     sets = {
-        "from_legs": Set(f"{_INTERFACE} : verdict", "[[vlan]]", forward, "map"),
-        "legs_to_router": Set(f"{_INTERFACE} : verdict", "[[vlan]]", to_router, "map"),
+        "from_legs": Set(f"{_INDEX} : verdict", "[[vlan]]", forward, "map", size=_VLANS),
+        "legs_to_router": Set(f"{_INDEX} : verdict", "[[vlan]]", to_router, "map", size=_VLANS),
     }
     if wiring.wan:
-        exits = {f"{leg} . {quoted(wiring.wan)} : {_exit(vlan)}": _exit_place(place, vlan) for place, vlan, leg in legs}
-        sets["exits"] = Set(f"{_INTERFACE} . {_INTERFACE} : verdict", "[[vlan]] to [wan]", exits, "map")
+        wan = wiring.index(wiring.wan)
+        exits = {f"{leg} . {wan} : {_exit(vlan)}": _exit_place(place, vlan) for place, vlan, leg in legs if leg and wan}
+        sets["exits"] = Set(f"{_INDEX} . {_INDEX} : verdict", "[[vlan]] to [wan]", exits, "map", size=_VLANS)
     return sets
 
 
@@ -137,12 +144,24 @@ def _about(what: str) -> str:
     return f'comment "{what}"'
 
 
-def _forward(wan: str | None) -> list[str]:
-    """The clamp comes first because the answer to a SYN is established already (RFC 4459 section 3.2)."""
-    clamp = f"oifname {quoted(wan or '')} tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu"
+def _has_inbound(config: Config) -> bool:
+    """Whether a connection may begin in the WAN."""
+    return bool(config.publish) or any(one.source.kind is Kind.WAN for one in config.allow)
+
+
+def _clamp(wan: str | None) -> list[str]:
+    """RFC 4459 section 3.2."""
+    if wan is None:
+        return []
+    what = f"tcp flags & (syn | rst) == syn oifname {quoted(wan)} tcp option maxseg size set rt mtu"
+    return [f"{what} {_about('[wan] path MTU')}"]
+
+
+def _forward(wan: str | None, *, has_inbound: bool) -> list[str]:
+    """The clamp comes first where SYNs of the WAN are answered: an answer is established already."""
     return [
-        *([f"{clamp} {_about('[wan] path MTU')}"] if wan else []),
-        f"iifname vmap @from_legs {_about('[[vlan]]')}",
+        *(_clamp(wan) if has_inbound else []),
+        f"iif vmap @from_legs {_about('[[vlan]]')}",
         f"ip saddr @subnets counter drop {_about('[[vlan]] subnet: not from this interface')}",
         f"goto connections {_about('[wan]')}",
     ]
@@ -181,13 +200,14 @@ def _pair_rule(name: str, about: str) -> str:
     return f"{_SOURCES[source]} . {_TARGETS[target]} . {_ASKED} @{name} accept {_about(about)}"
 
 
-def _connections(wan: str | None) -> list[str]:
+def _connections(wan: str | None, *, has_inbound: bool) -> list[str]:
     """What a forwarded packet may do; at its end the policy of ``forward`` drops it."""
     to_wan = [
+        f"iif . oif vmap @exits {_about('[[vlan]] to [wan]')}",
         f"iifname {quoted(wan or '')} ct status dnat accept {_about('[[publish]]')}",
-        f"iifname . oifname vmap @exits {_about('[[vlan]] to [wan]')}",
     ]
-    return [*_states(), *(to_wan if wan else []), *(_pair_rule(name, "[[allow]]") for name in PAIRS)]
+    clamp = [] if has_inbound else _clamp(wan)
+    return [*_states(), *clamp, *(to_wan if wan else []), *(_pair_rule(name, "[[allow]]") for name in PAIRS)]
 
 
 def _encrypted_only() -> list[str]:
@@ -212,7 +232,7 @@ def _input(wan: str | None) -> list[str]:
     foreign = _about("[[vlan]] subnet: not from this interface")
     return [
         f'iifname "lo" accept {_about("loopback")}',
-        f"iifname vmap @legs_to_router {_about('[[vlan]]')}",
+        f"iif vmap @legs_to_router {_about('[[vlan]]')}",
         f"ip saddr @subnets counter drop {foreign}",
         *_states(),
         f"ip daddr @subnets counter drop {foreign}",
@@ -241,7 +261,7 @@ def _prerouting(wan: str) -> list[str]:
 
 
 def _postrouting(wan: str) -> list[str]:
-    return [f"oifname {quoted(wan)} ip saddr @subnets masquerade {_about('[wan]')}"]
+    return [f"oifname {quoted(wan)} meta nfproto ipv4 masquerade {_about('[wan]')}"]
 
 
 def _flowtables(fast: Sequence[str], wan: str | None) -> dict[str, list[str]]:

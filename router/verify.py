@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dhcpd.pool import dotted
-from router import NotRunningError, client, kept, policy
+from router import NotRunningError, client, kept, late, policy
 from router.config import load
 from router.entrances import Entrances, Shown, opened, running
-from router.legs import late
 from router.policy import ROUTER, End, Row
 from router.probe import measure
 from router.settings import Config, Kind

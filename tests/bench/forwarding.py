@@ -15,6 +15,7 @@ gets on a Debian host. Legs that carry no packets are names in the rules only.
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,7 +99,10 @@ def configuration(variant: Variant) -> str:
 
 
 def our_rules(config: Config) -> Ruleset:
-    return ruleset(config, {vlan.scope.name: f"leg{vlan.tag}" for vlan in config.vlans}, "wan", {})
+    legs = {vlan.scope.name: f"leg{vlan.tag}" for vlan in config.vlans}
+    there = {name: index for index, name in socket.if_nameindex()}
+    indexes = {leg: there.get(leg, 1_000_000 + at) for at, leg in enumerate(["wan", *legs.values()])}
+    return ruleset(config, legs, "wan", {}, indexes)
 
 
 def iptables_rules(variant: Variant) -> str:
@@ -119,7 +123,7 @@ def apply(variant: Variant, hops: Hops) -> float:
         if not variant.ours:
             subprocess.run(["iptables-nft-restore"], input=iptables_rules(variant), text=True, check=True)
             return 0.0
-        sysctls.prepare(["leg1"])
+        sysctls.prepare(["leg1"], "wan")
         config = parse(configuration(variant))
         with closing(Firewall()) as firewall:
             begin = time.perf_counter()

@@ -64,7 +64,7 @@ def _build(hops: Hops) -> None:
     netns.batch(f"netns add {name}" for name in names)
     for name in names:
         netns.write_sysctls(name, {"ipv6/conf/default/disable_ipv6": 1})
-    netns.write_sysctls(hops.router, {"ipv4/ip_forward": 1, "ipv4/conf/default/rp_filter": 2})
+    netns.write_sysctls(hops.router, {"ipv4/ip_forward": 1})
     leg = f"link add leg1 address {LEG_MAC} type veth peer name vlan1 address {CLIENT_MAC} netns {hops.client}"
     router = [leg, "address add 10.0.1.1/24 dev leg1", "link set leg1 up"]
     wan = [f"link add wan type veth peer name isp netns {hops.server}", "address add 203.0.113.2/24 dev wan"]
@@ -188,7 +188,7 @@ def _stream(sender: socket.socket, receiver: socket.socket) -> float:
     """Send and receive for a moment; the bytes received per second of processor time."""
     chunk, buffer, total = bytes(_CHUNK), bytearray(2 * _CHUNK), 0
     end, begin = time.monotonic() + STREAM_SECONDS, _processor_time()
-    while time.monotonic() < end:
+    while time.monotonic() < end or not total:
         with suppress(BlockingIOError):
             sender.send(chunk)
         with suppress(BlockingIOError):

@@ -1,6 +1,7 @@
-"""A guest with a kernel of its own: User Mode Linux on this machine's files, read only below a tmpfs.
+"""A guest with a kernel of its own on this machine's files, read only below a tmpfs.
 
-What a command writes in it is gone afterwards, but for the folder `out`. `LAB_UML` names the kernel.
+What a command writes in it is gone afterwards, but for the folder `out`. The guest is User Mode Linux where `LAB_UML`
+names one, else QEMU where `LAB_QEMU` names the folder that `tests/lab/kernel.sh` has made.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,32 +43,65 @@ def why_missing() -> str | None:
     """Why there can be no guest, in one sentence; None when there can."""
     if os.geteuid() != 0:
         return "a guest needs root"
-    kernel = os.environ.get("LAB_UML")
-    if not kernel or not os.access(kernel, os.X_OK):
-        return "LAB_UML names no User Mode Linux kernel with 802.1Q"
-    return None
+    if (
+        os.access(os.environ.get("LAB_UML", ""), os.X_OK)
+        or Path(os.environ.get("LAB_QEMU", ""), "initramfs.gz").exists()
+    ):
+        return None
+    return "LAB_UML names no User Mode Linux kernel with 802.1Q; `make lab` does without, by QEMU"
 
 
-def run(command: Sequence[str], out: Path, timeout: float) -> int:
-    """The exit code of a command in a guest, its output in ``out/log``; 99 when the guest does not end in time."""
+def slowness() -> float:
+    """How many times longer everything takes than in User Mode Linux."""
+    return 1.0 if "LAB_UML" in os.environ else 6.0
+
+
+def _uml(out: Path) -> list[str]:
+    options = ["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet", f"init={out}/first"]
+    devices = ["con0=null,fd:1", "con=null", "ssl=null"]
+    return [os.environ["LAB_UML"], f"mem={MEMORY}M", "seccomp=on", "ncpus=2", *options, *devices]
+
+
+def _qemu(out: Path) -> list[str]:
+    kernel = Path(os.environ["LAB_QEMU"])
+    version = next((kernel / "lib/modules").iterdir()).name
+    is_special = Path("/sys/module/kvm_pvm").exists()  # it runs guests of its own kind only
+    has_kvm = Path("/dev/kvm").exists() and not is_special
+    processor = ["-accel", "kvm", "-cpu", "host"] if has_kvm else ["-accel", "tcg,thread=multi", "-cpu", "qemu64"]
+    words = ["qemu-system-x86_64", *processor, "-m", str(MEMORY), "-smp", "2", "-nodefaults", "-no-reboot"]
+    words += ["-nic", "none", "-display", "none", "-serial", "stdio", "-device", "virtio-rng-pci"]
+    shared = {"rootfs": "path=/,readonly=on,security_model=none", "out": f"path={out},security_model=mapped-xattr"}
+    for tag, options in shared.items():  # mapped, so that there can be a socket in it
+        words += ["-fsdev", f"local,id={tag},{options},multidevs=remap"]
+        words += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+    line = f"console=ttyS0 panic=-1 quiet mitigations=off LAB_OUT={out} LAB_MODULES={kernel}/lib/modules"
+    boot = {"-kernel": kernel / f"boot/vmlinuz-{version}", "-initrd": kernel / "initramfs.gz", "-append": line}
+    return [*words, *(str(word) for pair in boot.items() for word in pair)]
+
+
+def run(command: Sequence[str], out: Path, timeout: float, cut: Callable[[], bool] = lambda: False) -> int:
+    """The exit code of a command in a guest, its output in ``out/log``; 99 when the guest does not end in time. As soon
+    as ``cut`` says so, its power is cut; that is -9."""
     words = {"COMMAND": shlex.join(command), "OUT": str(out), "HERE": shlex.quote(str(Path.cwd()))}
     for name, script in {"first": _FIRST, "second": _SECOND}.items():
         (out / name).write_text(re.sub("COMMAND|OUT|HERE", lambda found: words[found[0]], script))
         (out / name).chmod(0o755)
-    options = ["root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet", f"init={out}/first"]
-    devices = ["con0=null,fd:1", "con=null", "ssl=null"]
     with (out / "console").open("wb") as console:
         guest = subprocess.Popen(
-            [os.environ["LAB_UML"], f"mem={MEMORY}M", "seccomp=on", "ncpus=2", *options, *devices],
+            _uml(out) if "LAB_UML" in os.environ else _qemu(out),
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
             start_new_session=True,
         )
+    deadline = time.monotonic() + timeout * slowness()
     try:
-        guest.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return 99
+        while guest.poll() is None:
+            if time.monotonic() > deadline:
+                return 99
+            if cut():
+                return -signal.SIGKILL
+            time.sleep(0.05)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(guest.pid, signal.SIGKILL)

@@ -27,6 +27,7 @@ COMPOSE = {
     "1.29": ["/usr/bin/python3", str(LAB / "compose-1.29/usr/bin/docker-compose")],
     "2": [str(LAB / "compose-2/usr/libexec/docker/cli-plugins/docker-compose")],
 }
+COMPOSE_ENVIRONMENT = {"PYTHONPATH": str(LAB / "compose-1.29/usr/lib/python3/dist-packages")}
 OUTSIDE = "198.51.100.9"
 """What stands for the internet behind the uplink's own network."""
 ECHO = """import socketserver
@@ -53,6 +54,13 @@ case $1 in bound|renew) ip addr flush dev $interface; ip addr add $ip/24 dev $in
 """
 
 
+def image_missing() -> str | None:
+    """Why there is no image to run, in one sentence; None when there is."""
+    if (LAB / "missing").exists():
+        return (LAB / "missing").read_text().strip()
+    return None if (LAB / "lanward.tar").exists() else "make image has not run"
+
+
 class Lab:
     """The world around the host, and the host that this guest is."""
 
@@ -64,7 +72,7 @@ class Lab:
         programs = [str(ENGINE / "usr/bin"), str(ENGINE / "usr/sbin")]
         os.environ["PATH"] = ":".join([*programs, os.environ["PATH"]])
         os.environ["LD_LIBRARY_PATH"] = ":".join(libraries)
-        os.environ["PYTHONPATH"] = str(LAB / "compose-1.29/usr/lib/python3/dist-packages")
+        os.environ.update(COMPOSE_ENVIRONMENT)
 
     def check(self, what: str, fine: object) -> None:
         self.failed += not fine
@@ -156,7 +164,11 @@ class Lab:
     def await_ready(self, action: Callable[[], object]) -> None:
         since = self.out("date", "-u", "+%Y-%m-%dT%H:%M:%S.%NZ")
         action()
-        netns.wait_until(lambda: self.is_ready(since), 90, "the router to be ready")
+        try:
+            netns.wait_until(lambda: self.is_ready(since), 90, "the router to be ready")
+        except TimeoutError:
+            print(self.out("docker", "logs", "--tail", "20", "router"), flush=True)
+            raise
 
     # -- the checks
 
@@ -177,6 +189,16 @@ class Lab:
 
     def links(self) -> str:
         return "\n".join(sorted(line.split()[0] for line in self.out("ip", "-br", "link").splitlines()))
+
+    def adoption(self) -> None:
+        """A container at rest gets its lease into Docker's record, and starts with it."""
+        record = '{{(index .NetworkSettings.Networks "br0net").%s}}'
+        self.out("docker", "stop", "--time", "1", "container1")
+        asked = ("docker", "inspect", "--format", record % "IPAMConfig.IPv4Address", "container1")
+        netns.wait_until(lambda: self.out(*asked) == "10.0.1.30", 60, "container1 to be adopted")
+        self.out("docker", "start", "container1")
+        given = self.out("docker", "inspect", "--format", record % "IPAddress", "container1")
+        self.check("container1 is adopted at rest, and starts with its lease", given == "10.0.1.30")
 
     def restart(self) -> None:
         mac = self.out(*self.enter("router"), "ip", "-br", "link")
@@ -232,6 +254,7 @@ def main(compose: str) -> int:
     lab.check(
         "underlay up again changes nothing", "nothing to do" in lab.compose("run", "--rm", "underlay", "underlay", "up")
     )
+    lab.adoption()
     lab.restart()
     lab.reboot()
     pid = lab.out("docker", "inspect", "-f", "{{.State.Pid}}", "router")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -48,10 +49,25 @@ def _vlan_and_name(text: str) -> tuple[str, str]:
     return vlan, name
 
 
-def compiled(config: Config, nodes: Mapping[tuple[str, str], int] | None = None, *, offload: bool = False) -> Ruleset:
+def compiled(
+    config: Config,
+    nodes: Mapping[tuple[str, str], int] | None = None,
+    indexes: Mapping[str, int] | None = None,
+    *,
+    offload: bool = False,
+) -> Ruleset:
     """The rules on the virtual truck, whose legs are named by their tags."""
     legs = {vlan.scope.name: f"leg{vlan.tag}" for vlan in config.vlans}
-    return ruleset(config, legs, "wan" if config.wan else None, nodes or {}, offload=offload)
+    return ruleset(config, legs, "wan" if config.wan else None, nodes or {}, indexes, offload=offload)
+
+
+def wired(config: Config, nodes: Mapping[tuple[str, str], int] | None = None, *, offload: bool = False) -> Ruleset:
+    """The rules for the kernel of this thread's network namespace; what is not there has a number that is nobody's."""
+    there = {name: index for index, name in socket.if_nameindex()}
+    names = ["wan", *(f"leg{vlan.tag}" for vlan in config.vlans)]
+    return compiled(
+        config, nodes, {one: there.get(one, 1_000_000 + at) for at, one in enumerate(names)}, offload=offload
+    )
 
 
 def main() -> None:

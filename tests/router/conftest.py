@@ -13,7 +13,7 @@ from router.firewall import Firewall
 from router.nftables import Ruleset
 from router.sysctls import prepare
 from tests.lab.routed import Routed, routed
-from tests.router.cases import compiled
+from tests.router.cases import wired
 
 Enforce = Callable[..., Ruleset]
 
@@ -31,7 +31,7 @@ def nodes() -> Iterator[Routed]:
 def firewall(nodes: Routed) -> Iterator[Firewall]:
     """The firewall of the router, still without rules."""
     with nodes.on("router"):
-        assert prepare(["leg1", "leg2"]) == []
+        assert prepare(["leg1", "leg2"], "wan") == []
         made = Firewall()
     yield made
     made.close()
@@ -47,8 +47,8 @@ def enforce(nodes: Routed, firewall: Firewall) -> Enforce:
         config: Config, names: Mapping[tuple[str, str], str] | None = None, *, offload: bool = False
     ) -> Ruleset:
         known = {key: int(IPv4Address(address)) for key, address in (names or {}).items()}
-        rules = compiled(config, known, offload=offload)
         with nodes.on("router"):
+            rules = wired(config, known, offload=offload)
             firewall.apply(rules, 0.0)
         return rules
 

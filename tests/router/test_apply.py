@@ -20,7 +20,7 @@ from router.nftables import Ruleset
 from router.sysctls import NEEDED, WANTED, prepare
 from tests.lab.netns import wait_until
 from tests.lab.routed import ADDRESSES, DEADLINE, INTERNET, WAN_ADDRESS, Routed
-from tests.router.cases import compiled
+from tests.router.cases import wired
 from tests.router.conftest import Enforce
 from tests.router.test_rules import allow, configuration
 
@@ -116,7 +116,7 @@ def test_a_new_process_takes_over_the_table_of_an_old_one(nodes: Routed, enforce
     enforce(configuration(3, settings="guard = true"))
     with nodes.on("router"):
         successor = Firewall()
-        successor.apply(compiled(configuration(2, PUBLISH)), 0.0)
+        successor.apply(wired(configuration(2, PUBLISH)), 0.0)
         successor.close()
     found = table(nodes)
     assert "vlan3" not in found
@@ -209,15 +209,33 @@ def test_without_net_admin_it_says_so(action: str, nodes: Routed) -> None:
 
 def test_the_kernels_settings_are_set_and_verified(nodes: Routed) -> None:
     with nodes.on("router"):
-        assert prepare(["leg1", "leg2"]) == []
-        assert prepare(["leg9"])[0] == "net.ipv4.conf.leg9.accept_redirects is not 0: No such file or directory"
-        settings = [*NEEDED.items(), *((f"conf/leg1/{name}", value) for name, value in WANTED.items())]
+        assert prepare(["leg1", "leg2"], "wan") == []
+        assert prepare(["leg9"], None)[0] == "net.ipv4.conf.leg9.accept_redirects is not 0: No such file or directory"
+        wanted = WANTED | {"rp_filter": "0"}
+        settings = [
+            ("ip_forward", "1"),
+            *NEEDED.items(),
+            *((f"conf/leg1/{one}", value) for one, value in wanted.items()),
+        ]
         assert all(Path("/proc/sys/net/ipv4", name).read_text().strip() == value for name, value in settings)
 
 
 def test_a_needed_setting_that_cannot_be_set_is_an_error_with_the_cure(tmp_path: Path) -> None:
-    with pytest.raises(FirewallError, match=r"start the container with --sysctl net\.ipv4\.ip_forward=1"):
-        prepare([], root=tmp_path / "gone")
+    option = r"start the container with --sysctl net\.ipv4\.icmp_echo_ignore_broadcasts=0"
+    with pytest.raises(FirewallError, match=option):
+        prepare([], None, root=tmp_path / "gone")
+
+
+def test_where_the_kernel_checks_sources_strictly_a_leg_does_loosely(nodes: Routed) -> None:
+    """A client that changed its VLAN asks from its old address."""
+    with nodes.on("router"):
+        everywhere, leg = (Path(f"/proc/sys/net/ipv4/conf/{one}/rp_filter") for one in ("all", "leg1"))
+        everywhere.write_text("1")
+        prepare(["leg1"], None)
+        assert leg.read_text().strip() == "2"
+        everywhere.write_text("0")
+        prepare(["leg1"], None)
+        assert leg.read_text().strip() == "0"
 
 
 def test_a_thousand_exceptions_on_64_vlans_are_applied_within_200_ms(nodes: Routed, firewall: Firewall) -> None:
@@ -225,7 +243,7 @@ def test_a_thousand_exceptions_on_64_vlans_are_applied_within_200_ms(nodes: Rout
         allow(f"vlan{n % 64 + 1}", f"10.0.{(n + 1 + n // 64) % 64 + 1}.{n % 200 + 2}", "tcp/443") for n in range(1000)
     ]
     config = configuration(64, "".join(exceptions))
-    rules = [compiled(config), compiled(replace(config, allow=())), compiled(configuration(63))]
+    rules = [wired(config), wired(replace(config, allow=())), wired(configuration(63))]
     seconds = {0: inf, 1: inf, 2: inf}
     with nodes.on("router"):
         for index in [2, 0, 1] * 3:

@@ -13,7 +13,7 @@ from router.firewall import Firewall, Member
 from tests.lab.netns import wait_until
 from tests.lab.plan import Container, Device
 from tests.lab.routed import ADDRESSES, INTERNET, Routed, heard, last
-from tests.router.cases import compiled
+from tests.router.cases import wired
 from tests.router.conftest import Enforce
 from tests.router.test_rules import configuration
 
@@ -139,7 +139,7 @@ def test_members_stay_when_the_rules_are_replaced(
 ) -> None:
     guarded.admit({member(nodes, "container1"): NOW + 60}, NOW)
     with nodes.on("router"):
-        assert guarded.apply(compiled(configuration(1, settings="guard = true")), NOW)
+        assert guarded.apply(wired(configuration(1, settings="guard = true")), NOW)
     nodes.udp("container1").sendto(b"leased", (INTERNET, PORT))
     end()
     assert heard(internet) == [b"leased"]
@@ -150,7 +150,7 @@ def test_members_given_with_the_rules_replace_those_from_before(
 ) -> None:
     guarded.admit({member(nodes, "container1"): inf}, NOW)
     with nodes.on("router"):
-        guarded.apply(compiled(configuration(2, settings="guard = true")), NOW, {member(nodes, "container2"): NOW + 60})
+        guarded.apply(wired(configuration(2, settings="guard = true")), NOW, {member(nodes, "container2"): NOW + 60})
     for node in ("container1", "container2"):
         nodes.udp(node).sendto(node.encode(), (INTERNET, PORT))
     end()

@@ -184,13 +184,13 @@ def test_without_an_answer_the_default_route_is_as_good_as_it_gets(
 
 
 def test_settings_of_a_leg_are_made_where_the_kernel_shows_them_read_only(router: str) -> None:
-    """As in a container."""
-    shown = "/proc/sys/net/ipv4/conf/eth0"
+    """As in a container, forwarding among them."""
+    netns.write_sysctls(router, {"ipv4/ip_forward": 0, "ipv4/icmp_echo_ignore_broadcasts": 0, "ipv4/ip_early_demux": 0})
     script = (
         "mount --bind -o ro /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && "
-        f"{sys.executable} -c 'from router.sysctls import WANTED, _set; from pathlib import Path; "
-        f'print([_set(Path("{shown}", name), value) for name, value in WANTED.items()])\''
+        f'{sys.executable} -c \'from router.sysctls import prepare; print(prepare(["eth0"], "eth1"))\' && '
+        "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/eth[01]/forwarding"
     )
     command = [*netns.enter(router), "unshare", "--mount", "sh", "-c", script]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("[None, None, None, None]\n", "")
+    assert (done.stdout.split(), done.stderr) == (["[]", "0", "1", "1"], "")

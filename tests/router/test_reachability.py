@@ -21,7 +21,7 @@ from tests.lab import netns
 from tests.lab.inside import inside
 from tests.lab.plan import Container, Plan, Vlan, Wan
 from tests.lab.truck import Truck
-from tests.router.cases import compiled
+from tests.router.cases import wired
 
 VLANS = 4
 OUTSIDE = (internet(int(IPv4Address("198.51.100.9"))), End(Kind.ROUTER, int(IPv4Address("203.0.113.2"))))
@@ -67,7 +67,7 @@ def truck() -> Iterator[Truck]:
 @pytest.fixture
 def firewall(truck: Truck) -> Iterator[Firewall]:
     with inside(truck.netns("router")):
-        assert prepare([f"leg{tag}" for tag in range(1, VLANS + 1)]) == []
+        assert prepare([f"leg{tag}" for tag in range(1, VLANS + 1)], "wan") == []
         made = Firewall()
     yield made
     made.close()
@@ -162,7 +162,7 @@ def test_the_kernel_does_what_the_policy_says(
     for seed in range(count(5, 100)):
         drawn = Drawn(seed)
         with inside(truck.netns("router")):
-            firewall.apply(compiled(drawn.config, drawn.names), NOW, drawn.members)
+            firewall.apply(wired(drawn.config, drawn.names), NOW, drawn.members)
         rows = expected(drawn.config, drawn.nodes, OUTSIDE, SERVICES)
         measured = measure(rows, entries(truck, drawn.nodes), 0.4)
         wrong = [row for row, result in zip(rows, measured, strict=True) if bool(result) != row.expected]

@@ -84,24 +84,32 @@ class Station:
         return Reply()
 
 
-class Lan(Station):
-    """The clients' end of a VLAN."""
+class Port(Station):
+    """An end of a VLAN that may have many devices behind it."""
 
-    def __init__(self, segment: Segment, number: int = 1) -> None:
-        super().__init__(segment.clients, f"lan{number}")
-        self.server_mac = segment.server_mac(number)
-        self.router = str(segment.router(number).ip)
+    def __init__(self, name: str, interface: str, router: str, server_mac: bytes = BROADCAST_MAC) -> None:
+        super().__init__(name, interface)
+        self.router = router
+        self.server_mac = server_mac
 
     def device(self, number: int, **fields: str | bytes) -> Device:
         """A device with a MAC of its own."""
         return Device(self, b"\x02\x00" + number.to_bytes(4, "big"), **fields)  # type: ignore[arg-type]
 
 
+class Lan(Port):
+    """The clients' end of a VLAN."""
+
+    def __init__(self, segment: Segment, number: int = 1) -> None:
+        router, mac = str(segment.router(number).ip), segment.server_mac(number)
+        super().__init__(segment.clients, f"lan{number}", router, mac)
+
+
 @dataclass
 class Device:
     """A DHCP client. It remembers the address of its latest ACK."""
 
-    lan: Lan
+    lan: Port
     mac: bytes
     hostname: str | bytes = b""
     client_id: bytes = b""
