@@ -121,6 +121,22 @@ def test_in_a_container_the_router_takes_its_addresses_and_its_way(router: str) 
     assert "default via 10.0.1.1 dev eth0" in ip(router, "route")  # the engine fails when it does not find its own
 
 
+def test_without_sys_admin_the_router_takes_its_addresses_all_the_same(router: str) -> None:
+    script = """if True:
+        import asyncio
+        from pathlib import Path
+        from router.config import load
+        from router.legs import Legs
+        async def take() -> None:
+            print(Legs(print).interface(load(Path("lanward.toml")).vlans[0]))
+        asyncio.run(take())"""
+    drop = ["setpriv", "--bounding-set=-sys_admin"]
+    command = [*netns.enter(router), *drop, sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["eth0"], done.stderr
+    assert "10.0.1.1/24" in ip(router, "-o", "-4", "addr", "show", "eth0"), done.stdout
+
+
 def test_the_address_is_announced_at_once_and_again(router: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(legs, "ANNOUNCE_SECONDS", 0.1)
 
