@@ -28,7 +28,8 @@ FROM ${BASE} AS run
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends nftables $(command -v python3 >/dev/null || echo python3) \
     && apt-get clean \
-    && cd /usr/lib/python3.*/ && rm -rf ensurepip idlelib lib2to3 pydoc_data test tkinter && cd / \
+    && for one in ensurepip idlelib lib2to3 pydoc_data test tkinter; do \
+        rm -rf /usr/lib/python3.*/$one /usr/local/lib/python3.*/$one; done \
     && rm -rf /usr/lib/*/gconv /usr/lib/*/perl* /usr/lib/*/libperl* /usr/share/perl* /usr/bin/perl* \
         /usr/lib/apt /usr/lib/*/libapt-* /usr/bin/apt* /etc/apt \
         /usr/share/doc /usr/share/info /usr/share/locale /usr/share/man /usr/share/zoneinfo \
