@@ -40,7 +40,6 @@ FROM scratch
 COPY --from=run / /
 ENV PATH=/opt/lanward/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-VOLUME /var/lib/lanward
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=60s --timeout=10s --start-period=15s CMD ["lanward", "status"]
 ENTRYPOINT ["lanward"]
