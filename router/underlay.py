@@ -46,6 +46,8 @@ class HostLink(NamedTuple):
     """The bridge that it is a port of."""
     addresses: tuple[str, ...] = ()
     """IPv4, ``10.0.1.20/24``."""
+    has_ipv6: bool = False
+    """The kernel gives it an IPv6 address of its own when it comes up."""
 
     @property
     def is_ours(self) -> bool:
@@ -97,6 +99,15 @@ class AddBridge(NamedTuple):
         return f"add bridge {self.name}"
 
 
+class Silence(NamedTuple):
+    """By the IPv6 address that the kernel gives to the bridge that Docker made, its VLAN would reach the host."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"leave {self.name} without an IPv6 address of its own"
+
+
 class Enslave(NamedTuple):
     name: str
     bridge: str
@@ -140,7 +151,7 @@ class RemoveNetwork(NamedTuple):
         return f"remove Docker network {self.name}"
 
 
-Step = AddSubInterface | AddBridge | Enslave | Raise | Lower | RemoveLink | AddNetwork | RemoveNetwork
+Step = AddSubInterface | AddBridge | Silence | Enslave | Raise | Lower | RemoveLink | AddNetwork | RemoveNetwork
 
 
 def up(config: Config, host: Host) -> list[Step]:
@@ -237,6 +248,8 @@ def _vlan_steps(vlan: Vlan, trunk: str, alias: str, host: Host) -> Iterator[Step
     link = host.links.get(name)
     if bridge not in host.links:
         yield AddBridge(bridge)
+    elif host.links[bridge].has_ipv6:
+        yield Silence(bridge)
     if link is None:
         yield AddSubInterface(name, trunk, vlan.tag, alias)
     if link is None or link.master != bridge:

@@ -44,6 +44,8 @@ def done(steps: list[Step], before: Host) -> Host:
                 links[step.name] = HostLink(step.name, "vlan", step.alias, is_up=False, parent=step.trunk, tag=step.tag)
             case underlay.AddBridge():
                 links[step.name] = HostLink(step.name, "bridge", MARK, is_up=False)
+            case underlay.Silence():
+                links[step.name] = links[step.name]._replace(has_ipv6=False)
             case underlay.Enslave():
                 links[step.name] = links[step.name]._replace(master=step.bridge)
             case underlay.Raise() | underlay.Lower():
@@ -165,6 +167,13 @@ def test_the_bridge_that_docker_made_for_the_network_is_used_and_not_removed() -
     after = done(underlay.up(CONFIG, before), before)
     assert after.links["enp2s0.1"].master == "br0"
     assert done(underlay.down(after), after) == before
+
+
+def test_the_bridge_that_docker_made_is_silenced_before_it_has_a_port() -> None:
+    before = host(HostLink("br0", "bridge", has_ipv6=True), networks={"br0net": network(labels={})})
+    steps = underlay.up(CONFIG, before)
+    assert steps[0] == underlay.Silence("br0")
+    assert underlay.up(CONFIG, done(steps, before)) == []
 
 
 def test_a_bridge_that_docker_made_again_gets_its_port_back() -> None:
