@@ -74,6 +74,7 @@ class NetworkPlan(NamedTuple):
     subnet: IPv4Network
     gateway: int
     landing: IPv4Network | None
+    """Where Docker's addresses come from; None for all of the subnet."""
     options: Mapping[str, str]
 
     @property
@@ -271,7 +272,8 @@ def _wan_network(config: Config) -> NetworkPlan | None:
     if wan is None or wan.network is None or wan.uplink is None:
         return None
     options = {"parent": wan.uplink.parent, "ipvlan_mode": "l2"}
-    return NetworkPlan(wan.network, "ipvlan", wan.uplink.subnet, wan.uplink.gateway, None, options)
+    uplink = wan.uplink
+    return NetworkPlan(wan.network, "ipvlan", uplink.subnet, uplink.gateway, uplink.landing, options)
 
 
 def _stale(config: Config, host: Host) -> Iterator[Step]:
@@ -357,6 +359,8 @@ def _wan_difference(uplink: Uplink, network: Network) -> str | None:
     if (network.subnet, network.gateway) != (uplink.subnet, uplink.gateway):
         was = f"{network.subnet} by {dotted(network.gateway)}"
         return f"it is {was}, [wan] says {uplink.subnet} by {dotted(uplink.gateway)}"
+    if network.landing != uplink.landing:
+        return f"its --ip-range is {network.landing or 'not set'}, [wan] says {uplink.landing}"
     return None
 
 

@@ -91,7 +91,9 @@ def router(needs_root: None) -> Iterator[str]:  # noqa: ARG001
 
 
 EXAMPLE = (REPOSITORY / "lanward.toml").read_text()
-WRITTEN = 'network = "wan"\nparent = "wlan0"\nsubnet = "203.0.113.0/24"\ngateway = "203.0.113.1" '
+WRITTEN = (
+    'network = "wan"\nparent = "wlan0"\nsubnet = "203.0.113.0/24"\ngateway = "203.0.113.1"\nlanding = "203.0.113.8/29" '
+)
 CONFIG = parse(EXAMPLE.replace('network = "wan" ', WRITTEN, 1))
 
 

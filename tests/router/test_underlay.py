@@ -115,12 +115,17 @@ def test_a_network_as_docker_wants_it() -> None:
 
 def test_a_network_for_the_wan() -> None:
     uplink = 'network = "wan"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"\ngateway = "192.168.1.1"'
+    uplink += '\nlanding = "192.168.1.240/28"'
     config = parse(re.sub('^network = "wan".*$', uplink, EXAMPLE, flags=re.MULTILINE))
     assert refusal(config, host()) == ["there is no interface wlan0: name the one to the internet in [wan] parent"]
     before = host(HostLink("wlan0"))
     after = done(underlay.up(config, before), before)
     assert after.networks["wan"].options == {"parent": "wlan0", "ipvlan_mode": "l2"}
+    assert after.networks["wan"].landing == IPv4Network("192.168.1.240/28")
     assert underlay.up(config, after) == []
+    unbounded = {**after.networks, "wan": after.networks["wan"]._replace(landing=None)}
+    (line,) = refusal(config, after._replace(networks=unbounded))
+    assert line.startswith("network wan: its --ip-range is not set, [wan] says 192.168.1.240/28; ")
     wrong = {**after.networks, "wan": after.networks["wan"]._replace(gateway=0xC0A80102)}
     assert refusal(config, after._replace(networks=wrong)) == [
         (
@@ -240,8 +245,10 @@ CONFIG_ERRORS = [
     ('bridge = "br1"', "", "vlan[1].bridge: is missing: with [trunk] each VLAN has a bridge on the host"),
     ('network = "wan"', 'network = "wan"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"',
      "wan.gateway: is missing: it goes with parent"),
-    ('network = "wan"', 'network = "wan"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"\ngateway = "192.168.2.1"',
-     "wan.gateway: 192.168.2.1 is outside 192.168.1.0/24"),
+    ('network = "wan"', ('network = "wan"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"\ngateway = "192.168.2.1"\n'
+     'landing = "192.168.1.240/28"'), "wan.gateway: 192.168.2.1 is outside 192.168.1.0/24"),
+    ('network = "wan"', ('network = "wan"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"\ngateway = "192.168.1.1"\n'
+     'landing = "192.168.2.240/28"'), "wan.landing: 192.168.2.240/28 is outside 192.168.1.0/24"),
     ('network = "wan"', 'interface = "eth1"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"\ngateway = "192.168.1.1"',
      "wan.parent: is for a [wan] with a network"),
 ]  # fmt: skip
