@@ -11,7 +11,7 @@ from ipaddress import IPv4Network
 from typing import NamedTuple
 
 from dhcpd.pool import dotted
-from leasebroker.checks import network_problem
+from leasebroker.checks import differences
 from leasebroker.containers import Network
 from leasebroker.known import Leg
 from router.settings import Config, Uplink, Vlan
@@ -327,9 +327,8 @@ def _is_same_tag(one: HostLink, name: str, vlan: Vlan, config: Config) -> bool:
 
 def _network_problem(vlan: Vlan, network: Network, *, filtered: bool) -> str | None:
     leg = Leg(vlan.scope.name, vlan.network or "", vlan.scope.subnet, vlan.scope.router, vlan.landing)
-    if problem := network_problem(leg, network, filtered=filtered):
-        return problem
     wrong = None if network.driver == "bridge" else f"its driver is {network.driver}, not bridge"
+    wrong = wrong or next(differences(leg, network, filtered=filtered), None)
     for option, value in {_INHIBIT: "true", _BRIDGE: vlan.bridge}.items():
         if network.options.get(option) != value:
             wrong = wrong or f"its {option} is {network.options.get(option, 'not set')}, not {value}"
@@ -337,7 +336,10 @@ def _network_problem(vlan: Vlan, network: Network, *, filtered: bool) -> str | N
 
 
 def _remade(network: Network, wrong: str) -> str:
-    return f"network {network.name}: {wrong}; remove it (docker network rm {network.name}), it is made again"
+    return (
+        f"network {network.name}: {wrong}; correct docker-compose.yml if Compose made it, and remove it "
+        f"(docker compose down, or docker network rm {network.name}): it is made again"
+    )
 
 
 def _wan_problems(config: Config, host: Host) -> Iterator[str]:

@@ -69,6 +69,13 @@ def refusal(config: Config, found: Host) -> list[str]:
     return str(error.value).splitlines()
 
 
+def remade(name: str) -> str:
+    return (
+        "correct docker-compose.yml if Compose made it, and remove it "
+        f"(docker compose down, or docker network rm {name}): it is made again"
+    )
+
+
 def with_trunk_up() -> Host:
     return done(underlay.up(CONFIG, host()), host())
 
@@ -128,10 +135,7 @@ def test_a_network_for_the_wan() -> None:
     assert line.startswith("network wan: its --ip-range is not set, [wan] says 192.168.1.240/28; ")
     wrong = {**after.networks, "wan": after.networks["wan"]._replace(gateway=0xC0A80102)}
     assert refusal(config, after._replace(networks=wrong)) == [
-        (
-            "network wan: it is 192.168.1.0/24 by 192.168.1.2, [wan] says 192.168.1.0/24 by 192.168.1.1; "
-            "remove it (docker network rm wan), it is made again"
-        )
+        "network wan: it is 192.168.1.0/24 by 192.168.1.2, [wan] says 192.168.1.0/24 by 192.168.1.1; " + remade("wan")
     ]
 
 
@@ -146,10 +150,9 @@ IN_THE_WAY = [
     (host(HostLink("lan", "vlan", parent="enp2s0", tag=2)),
      "lan exists and was not made by lanward: remove it (ip link del lan), and what makes it at boot"),
     (host(networks={"br0net": network(driver="macvlan")}),
-     "network br0net: its driver is macvlan, not bridge; remove it (docker network rm br0net), it is made again"),
+     "network br0net: its driver is macvlan, not bridge; " + remade("br0net")),
     (host(networks={"br0net": network(options={})}),
-     ("network br0net: its com.docker.network.bridge.inhibit_ipv4 is not set, not true; "
-      "remove it (docker network rm br0net), it is made again")),
+     "network br0net: its com.docker.network.bridge.inhibit_ipv4 is not set, not true; " + remade("br0net")),
 ]  # fmt: skip
 
 
@@ -160,7 +163,9 @@ def test_what_is_in_the_way_is_one_line_with_its_cure(found: Host, line: str) ->
 
 def test_a_network_with_another_subnet() -> None:
     (line,) = refusal(CONFIG, host(networks={"br0net": network(subnet=IPv4Network("10.9.0.0/24"))}))
-    assert line.startswith("network br0net: its subnet is 10.9.0.0/24, that of vlan1 is 10.0.1.0/24; remove it")
+    assert line.startswith(
+        "network br0net: its subnet is 10.9.0.0/24, that of vlan1 is 10.0.1.0/24; correct docker-compose.yml"
+    )
 
 
 def test_all_that_is_in_the_way_is_said_at_once() -> None:
