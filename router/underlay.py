@@ -179,7 +179,8 @@ def up(config: Config, host: Host) -> list[Step]:
 
 
 def down(host: Host) -> list[Step]:
-    """What takes away all that was made here, whatever the configuration says today.
+    """What takes away all interfaces that were made here, whatever the configuration says today, and the networks of it
+    that were.
 
     Raises `UnderlayError` while containers are on one of the networks.
     """
@@ -315,8 +316,19 @@ def _vlan_problems(vlan: Vlan, config: Config, host: Host) -> Iterator[str]:
             f"bridge {bridge} exists and was not made by lanward: remove it (ip link del {bridge}), or name another "
             f"bridge for {vlan.scope.name}"
         )
+    elif link is not None and not link.is_ours and (ports := _foreign_ports(bridge, host)):
+        yield (
+            f"bridge {bridge} was there before Docker used it, and has the port {ports[0]}: name another bridge for "
+            f"{vlan.scope.name}, in docker-compose.yml too"
+        )
     if network is not None and (problem := _network_problem(vlan, network, filtered=host.filtered)):
         yield problem
+
+
+def _foreign_ports(bridge: str, host: Host) -> list[str]:
+    """What nobody put there for a container or for us, while nothing of ours is there."""
+    ports = [one for one in host.links.values() if one.master == bridge]
+    return [] if any(one.is_ours for one in ports) else [one.name for one in ports if one.kind != "veth"]
 
 
 def _is_same_tag(one: HostLink, name: str, vlan: Vlan, config: Config) -> bool:

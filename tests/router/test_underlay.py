@@ -179,6 +179,19 @@ def test_the_bridge_that_docker_made_for_the_network_is_used_and_not_removed() -
     assert done(underlay.down(after), after) == before
 
 
+def test_a_bridge_that_was_there_before_docker_used_it_is_refused() -> None:
+    """Compose makes the network before we look, and Docker takes any bridge of that name."""
+    docker = {"br0net": network(labels={})}
+    port = HostLink("eth1", master="br0")
+    (line,) = refusal(CONFIG, host(HostLink("br0", "bridge"), port, networks=docker))
+    assert line.startswith("bridge br0 was there before Docker used it, and has the port eth1: name another bridge for")
+    container = HostLink("veth1", "veth", master="br0")
+    before = host(HostLink("br0", "bridge"), container, networks=docker)
+    after = done(underlay.up(CONFIG, before), before)
+    later = after._replace(links={**after.links, "eth1": port})  # somebody's wish
+    assert underlay.up(CONFIG, later) == []
+
+
 def test_the_bridge_that_docker_made_is_silenced_before_it_has_a_port() -> None:
     before = host(HostLink("br0", "bridge", has_ipv6=True), networks={"br0net": network(labels={})})
     steps = underlay.up(CONFIG, before)
