@@ -201,9 +201,10 @@ def _without_uplink(config: Config, wan: str | None) -> str | None:
         return f"[wan] interface {wan} does not exist: nothing goes to the WAN until it does"
     if config.wan.interface is not None:
         return f"[wan] interface {config.wan.interface} is that of a VLAN: nothing goes to the WAN"
+    network = config.wan.network
     return (
-        f"the router is not in {config.wan.network}, the Docker network of [wan], as far as is known, and no default route "
-        f"leads past the VLANs: nothing goes to the WAN until it is (docker network connect {config.wan.network} router)"
+        f"the router is not in {network}, the Docker network of [wan], as far as is known, and no default route leads "
+        f"past the VLANs: nothing goes to the WAN until it is (docker network connect {network} router)"
     )
 
 

@@ -124,6 +124,31 @@ def test_in_a_container_the_router_takes_its_addresses_and_its_way(router: str) 
     assert "default via 10.0.1.1 dev eth0" in ip(router, "route")  # the engine fails when it does not find its own
 
 
+def test_a_wan_that_comes_later_is_found_and_one_that_goes_is_given_up(
+    router: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(legs, "ASK_SECONDS", 0.1)
+    netns.batch(["addr flush dev eth1"], router)
+
+    async def follow() -> None:
+        made = Legs(lambda note: None)  # noqa: ARG005
+        await made.start(lambda: CONFIG)
+        assert made.uplink() == "eth0"  # Docker's default route, for want of a better one
+        netns.batch(["addr add 203.0.113.2/24 dev eth1"], router)
+        await asyncio.to_thread(netns.wait_until, lambda: "via 203.0.113.1 dev eth1" in way(), 5, "the way to the WAN")
+        netns.batch(["addr flush dev eth1"], router)
+        await asyncio.to_thread(netns.wait_until, lambda: "eth1" not in way(), 5, "the way to go")
+        netns.batch(["addr add 203.0.113.2/24 dev eth1"], router)
+        await asyncio.to_thread(netns.wait_until, lambda: "via 203.0.113.1 dev eth1" in way(), 5, "it to come back")
+        await made.close()
+
+    def way() -> str:
+        return ip(router, "route", "get", "198.51.100.9")
+
+    with inside(router):
+        asyncio.run(follow())
+
+
 def test_an_address_that_went_away_is_taken_again(router: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(legs, "ASK_SECONDS", 0.1)
 
