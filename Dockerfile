@@ -14,14 +14,16 @@ COPY pyproject.toml README.md /source/
 COPY dhcpd /source/dhcpd
 COPY leasebroker /source/leasebroker
 COPY router /source/router
-# scapy and pyroute2 bring protocols and tools by the hundred that nothing here speaks.
+# scapy and pyroute2 bring protocols and tools by the hundred that nothing here speaks; of the libraries only what each
+# start loads is compiled, by loading it.
 RUN /opt/lanward/bin/pip install --quiet /source \
     && /opt/lanward/bin/pip uninstall --quiet --yes pip setuptools \
     && cd /opt/lanward/lib/python3*/site-packages \
     && rm -rf scapy/contrib scapy/tools scapy/modules \
     && find . -name tests -type d -prune -exec rm -rf {} + \
     && find . -name __pycache__ -type d -prune -exec rm -rf {} + \
-    && python3 -m compileall -q dhcpd leasebroker router
+    && python3 -m compileall -q dhcpd leasebroker router \
+    && /opt/lanward/bin/python -c 'import aiohttp.web, leasebroker.broker, router.app, router.forwarding'
 
 # What is never used goes, and the last stage takes what is left: a layer can hide files of its base, not shrink it.
 FROM ${BASE} AS run
