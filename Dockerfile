@@ -14,21 +14,24 @@ COPY pyproject.toml README.md /source/
 COPY dhcpd /source/dhcpd
 COPY leasebroker /source/leasebroker
 COPY router /source/router
-# scapy and pyroute2 bring protocols and tools by the hundred that nothing here speaks.
+# scapy and pyroute2 bring protocols and tools by the hundred that nothing here speaks; of the libraries only what each
+# start loads is compiled, by loading it.
 RUN /opt/lanward/bin/pip install --quiet /source \
     && /opt/lanward/bin/pip uninstall --quiet --yes pip setuptools \
     && cd /opt/lanward/lib/python3*/site-packages \
     && rm -rf scapy/contrib scapy/tools scapy/modules \
     && find . -name tests -type d -prune -exec rm -rf {} + \
     && find . -name __pycache__ -type d -prune -exec rm -rf {} + \
-    && python3 -m compileall -q dhcpd leasebroker router
+    && python3 -m compileall -q dhcpd leasebroker router \
+    && /opt/lanward/bin/python -c 'import aiohttp.web, leasebroker.broker, router.app, router.forwarding'
 
 # What is never used goes, and the last stage takes what is left: a layer can hide files of its base, not shrink it.
 FROM ${BASE} AS run
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends nftables $(command -v python3 >/dev/null || echo python3) \
     && apt-get clean \
-    && cd /usr/lib/python3.*/ && rm -rf ensurepip idlelib lib2to3 pydoc_data test tkinter && cd / \
+    && for one in ensurepip idlelib lib2to3 pydoc_data test tkinter; do \
+        rm -rf /usr/lib/python3.*/$one /usr/local/lib/python3.*/$one; done \
     && rm -rf /usr/lib/*/gconv /usr/lib/*/perl* /usr/lib/*/libperl* /usr/share/perl* /usr/bin/perl* \
         /usr/lib/apt /usr/lib/*/libapt-* /usr/bin/apt* /etc/apt \
         /usr/share/doc /usr/share/info /usr/share/locale /usr/share/man /usr/share/zoneinfo \
@@ -39,7 +42,6 @@ FROM scratch
 COPY --from=run / /
 ENV PATH=/opt/lanward/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-VOLUME /var/lib/lanward
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=60s --timeout=10s --start-period=15s CMD ["lanward", "health"]
 ENTRYPOINT ["lanward"]

@@ -23,7 +23,7 @@ def network_problem(leg: Leg, network: Network | None, *, filtered: bool) -> Pro
     create = f"docker network create {_options(leg)} {leg.network}"
     if network is None:
         return Problem(f"Docker has no network {leg.network} for {leg.vlan}", create, ": ")
-    wrong = next(_differences(leg, network, filtered=filtered), None)
+    wrong = next(differences(leg, network, filtered=filtered), None)
     if wrong is None:
         return None
     return Problem(f"network {leg.network}: {wrong}", f"remove it and create it again: {create}")
@@ -35,7 +35,8 @@ def _options(leg: Leg) -> str:
     return f"--subnet {leg.subnet} --gateway {dotted(leg.router)}{landing} -o {bridge}.inhibit_ipv4=true"
 
 
-def _differences(leg: Leg, network: Network, *, filtered: bool) -> Iterator[str]:
+def differences(leg: Leg, network: Network, *, filtered: bool) -> Iterator[str]:
+    """What of a network is not as its VLAN needs it."""
     if network.subnet != leg.subnet:
         yield f"its subnet is {network.subnet}, that of {leg.vlan} is {leg.subnet}"
     if network.gateway != leg.router:

@@ -107,21 +107,26 @@ def _read_wan(root: Table) -> Wan | None:
     return wan
 
 
+_UPLINK = ("parent", "subnet", "gateway", "landing")
+
+
 def _read_uplink(table: Table) -> Uplink | None:
-    parent = table.get("parent", interface)
-    subnet, gateway = table.get("subnet", network), table.get("gateway", address)
-    written = [key for key in ("parent", "subnet", "gateway") if key in table]
+    parent, gateway = table.get("parent", interface), table.get("gateway", address)
+    subnet, landing = table.get("subnet", network), table.get("landing", network)
+    written = [key for key in _UPLINK if key in table]
     if not written:
         return None
     if "network" not in table:
         table.error(written[0], "is for a [wan] with a network")
-    for key in {"parent", "subnet", "gateway"}.difference(written):
+    for key in set(_UPLINK).difference(written):
         table.error(key, f"is missing: it goes with {written[0]}")
-    if subnet is None or gateway is None or parent is None:
+    if subnet is None or gateway is None or parent is None or landing is None:
         return None
     if IPv4Address(gateway) not in subnet:
         table.error("gateway", f"{dotted(gateway)} is outside {subnet}")
-    return Uplink(parent, subnet, gateway)
+    if not landing.subnet_of(subnet):
+        table.error("landing", f"{landing} is outside {subnet}")
+    return Uplink(parent, subnet, gateway, landing)
 
 
 def _read_trunk(root: Table, vlans: tuple[Vlan, ...]) -> Trunk | None:

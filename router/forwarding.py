@@ -230,7 +230,11 @@ def _without_uplink(config: Config, wan: str | None) -> str | None:
         return f"[wan] interface {wan} does not exist: nothing goes to the WAN until it does"
     if config.wan.interface is not None:
         return f"[wan] interface {config.wan.interface} is that of a VLAN: nothing goes to the WAN"
-    return "no default route leads to an interface that is no VLAN's: nothing goes to the WAN until one does"
+    network = config.wan.network
+    return (
+        f"the router is not in {network}, the Docker network of [wan], as far as is known, and no default route leads "
+        f"past the VLANs: nothing goes to the WAN until it is (docker network connect {network} router)"
+    )
 
 
 def _relay_legs(config: Config, wiring: Wiring) -> dict[str, Leg]:

@@ -21,8 +21,12 @@ from router.settings import Config
 from router.underlay import Host, HostLink, Step, UnderlayError
 
 _BR_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
-_NO_LINK_LOCAL = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", 1]]}]]}
+_NO_IPV6 = "/proc/sys/net/ipv6/conf/{}/disable_ipv6"
+_NONE = 1
+_NO_LINK_LOCAL = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", _NONE]]}]]}
 """The kernel gives an interface that comes up an IPv6 address of its own, by which the VLAN would reach the host."""
+_LINK_SCOPE, _DOCKERS = 253, "fe80::1"
+"""The scope of such an address, and the one that Docker gives to a bridge of a network with IPv6."""
 
 
 def run(action: str, config: Config) -> int:
@@ -87,8 +91,14 @@ def _links(kernel: Any) -> dict[str, HostLink]:
             (data and data.get("IFLA_VLAN_ID")) or 0,
             names.get(one.get("IFLA_MASTER"), ""),
             tuple(addresses.get(one["index"], ())),
+            _has_ipv6(one),
         )
     return links
+
+
+def _has_ipv6(link: Any) -> bool:
+    settings = (link.get("IFLA_AF_SPEC") or {}).get("AF_INET6")
+    return settings is not None and settings.get("IFLA_INET6_ADDR_GEN_MODE") != _NONE
 
 
 def _programs() -> Iterator[str]:
@@ -152,6 +162,10 @@ class Hand:
             raise
         with suppress(NetlinkError):  # a kernel without IPv6
             self._kernel.link("set", index=index, IFLA_AF_SPEC=_NO_LINK_LOCAL)
+        with suppress(
+            OSError
+        ):  # the same, or read only in a container: there Docker makes the bridges, and hears no RA
+            Path(_NO_IPV6.format(name)).write_text("1")
 
     @singledispatchmethod
     def _do(self, step: Step) -> None:
@@ -167,6 +181,14 @@ class Hand:
     def _(self, step: underlay.AddBridge) -> None:
         self._kernel.link("add", ifname=step.name, kind="bridge")
         self._mark(step.name, underlay.MARK)
+
+    @_do.register
+    def _(self, step: underlay.Silence) -> None:
+        index = self._index(step.name)
+        self._kernel.link("set", index=index, IFLA_AF_SPEC=_NO_LINK_LOCAL)
+        for one in self._kernel.get_addr(family=socket.AF_INET6, index=index, scope=_LINK_SCOPE):
+            if one.get("IFA_ADDRESS") != _DOCKERS:
+                self._kernel.addr("del", index=index, address=one.get("IFA_ADDRESS"), prefixlen=one["prefixlen"])
 
     @_do.register
     def _(self, step: underlay.Enslave) -> None:

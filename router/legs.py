@@ -34,6 +34,7 @@ ASK_SECONDS = 5.0
 """Between two questions to the engine which network the WAN is, and two looks at the routes without a cause."""
 FIRST_LOOK_SECONDS = 2.0
 _ARP = 0x0806
+_WAN = "[wan]"
 _OWN = Path("/proc/thread-self/ns/net")
 
 
@@ -87,7 +88,7 @@ class Legs:
         self._log = log
         self._wan: str | None = None
         self._known: tuple[object, Uplink | None] | None = None
-        self._said: str | None = None
+        self._said: dict[str, Note] = {}
         self._looked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -104,7 +105,7 @@ class Legs:
         return self._wan or default_interface()
 
     async def start(self, config: Callable[[], Config]) -> None:
-        """Keep the way to the WAN; returns when it is there, or after `FIRST_LOOK_SECONDS`."""
+        """Keep the addresses, and the way to the WAN; returns when that is there, or after `FIRST_LOOK_SECONDS`."""
         self._task = asyncio.create_task(self._follow(config))
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LOOK_SECONDS):
@@ -123,13 +124,17 @@ class Legs:
                     return
         except _netns().GoneError as error:
             text = f"cannot give {name} the address {dotted(address)}: {error}; the capability NET_ADMIN is needed"
-            self._log(Note("error", "address_not_taken", {"what": text}))
+            self._say(name, Note("error", "address_not_taken", {"what": text}))
             return
+        self._said.pop(name, None)
         self._log(Note("info", "address_taken", {"interface": name, "address": dotted(address)}))
         asyncio.get_running_loop().call_later(ANNOUNCE_SECONDS, _announce, name, address)
 
     async def _follow(self, config: Callable[[], Config]) -> None:
         while True:
+            for vlan in config().vlans:
+                with suppress(LinkError):  # the VLAN's server says so
+                    self.interface(vlan)
             wan = config().wan
             if wan is None or wan.network is None:
                 self._wan = None
@@ -137,7 +142,7 @@ class Legs:
                 try:
                     await asyncio.to_thread(self._keep, config())
                 except Exception as error:  # noqa: BLE001 - a defect in one look must not end all later ones
-                    self._say(repr(error))
+                    self._say(_WAN, _unknown(repr(error)))
             self._looked.set()
             await asyncio.sleep(ASK_SECONDS)
 
@@ -153,7 +158,7 @@ class Legs:
             return
         self._wan = name
         _change(lambda view: leave(view, name, uplink))
-        self._said = None
+        self._said.pop(_WAN, None)
 
     def _uplink(self, config: Config) -> Uplink | None:
         """What the file says of the WAN's network, else what the engine does."""
@@ -173,15 +178,19 @@ class Legs:
             try:
                 found = engine.network(network)
             except feed.EngineError as error:
-                self._say(str(error))
+                self._say(_WAN, _unknown(str(error)))
                 return None
         return Uplink(found.subnet, found.gateway) if found is not None and found.subnet is not None else None
 
-    def _say(self, what: str) -> None:
+    def _say(self, subject: str, note: Note) -> None:
         """Once for each cause."""
-        if what != self._said:
-            self._log(Note("warning", "uplink_unknown", {"what": what}))
-        self._said = what
+        if self._said.get(subject) != note:
+            self._log(note)
+        self._said[subject] = note
+
+
+def _unknown(what: str) -> Note:
+    return Note("warning", "uplink_unknown", {"what": what})
 
 
 def _is_own(address: int) -> bool:

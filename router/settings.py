@@ -57,6 +57,8 @@ class Uplink:
     """The host's interface."""
     subnet: IPv4Network
     gateway: int
+    landing: IPv4Network
+    """Where the router's own address comes from: nobody else may give it away."""
 
 
 @dataclass(frozen=True, slots=True)

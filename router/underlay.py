@@ -11,7 +11,7 @@ from ipaddress import IPv4Network
 from typing import NamedTuple
 
 from dhcpd.pool import dotted
-from leasebroker.checks import network_problem
+from leasebroker.checks import differences
 from leasebroker.containers import Network
 from leasebroker.known import Leg
 from router.settings import Config, Uplink, Vlan
@@ -46,6 +46,8 @@ class HostLink(NamedTuple):
     """The bridge that it is a port of."""
     addresses: tuple[str, ...] = ()
     """IPv4, ``10.0.1.20/24``."""
+    has_ipv6: bool = False
+    """The kernel gives it an IPv6 address of its own when it comes up."""
 
     @property
     def is_ours(self) -> bool:
@@ -72,6 +74,7 @@ class NetworkPlan(NamedTuple):
     subnet: IPv4Network
     gateway: int
     landing: IPv4Network | None
+    """Where Docker's addresses come from; None for all of the subnet."""
     options: Mapping[str, str]
 
     @property
@@ -95,6 +98,15 @@ class AddBridge(NamedTuple):
 
     def __str__(self) -> str:
         return f"add bridge {self.name}"
+
+
+class Silence(NamedTuple):
+    """By the IPv6 address that the kernel gives to the bridge that Docker made, its VLAN would reach the host."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"leave {self.name} without an IPv6 address of its own"
 
 
 class Enslave(NamedTuple):
@@ -140,7 +152,7 @@ class RemoveNetwork(NamedTuple):
         return f"remove Docker network {self.name}"
 
 
-Step = AddSubInterface | AddBridge | Enslave | Raise | Lower | RemoveLink | AddNetwork | RemoveNetwork
+Step = AddSubInterface | AddBridge | Silence | Enslave | Raise | Lower | RemoveLink | AddNetwork | RemoveNetwork
 
 
 def up(config: Config, host: Host) -> list[Step]:
@@ -167,7 +179,8 @@ def up(config: Config, host: Host) -> list[Step]:
 
 
 def down(host: Host) -> list[Step]:
-    """What takes away all that was made here, whatever the configuration says today.
+    """What takes away all interfaces that were made here, whatever the configuration says today, and the networks of it
+    that were.
 
     Raises `UnderlayError` while containers are on one of the networks.
     """
@@ -237,6 +250,8 @@ def _vlan_steps(vlan: Vlan, trunk: str, alias: str, host: Host) -> Iterator[Step
     link = host.links.get(name)
     if bridge not in host.links:
         yield AddBridge(bridge)
+    elif host.links[bridge].has_ipv6:
+        yield Silence(bridge)
     if link is None:
         yield AddSubInterface(name, trunk, vlan.tag, alias)
     if link is None or link.master != bridge:
@@ -258,7 +273,8 @@ def _wan_network(config: Config) -> NetworkPlan | None:
     if wan is None or wan.network is None or wan.uplink is None:
         return None
     options = {"parent": wan.uplink.parent, "ipvlan_mode": "l2"}
-    return NetworkPlan(wan.network, "ipvlan", wan.uplink.subnet, wan.uplink.gateway, None, options)
+    uplink = wan.uplink
+    return NetworkPlan(wan.network, "ipvlan", uplink.subnet, uplink.gateway, uplink.landing, options)
 
 
 def _stale(config: Config, host: Host) -> Iterator[Step]:
@@ -300,8 +316,19 @@ def _vlan_problems(vlan: Vlan, config: Config, host: Host) -> Iterator[str]:
             f"bridge {bridge} exists and was not made by lanward: remove it (ip link del {bridge}), or name another "
             f"bridge for {vlan.scope.name}"
         )
+    elif link is not None and not link.is_ours and (ports := _foreign_ports(bridge, host)):
+        yield (
+            f"bridge {bridge} was there before Docker used it, and has the port {ports[0]}: name another bridge for "
+            f"{vlan.scope.name}, in docker-compose.yml too"
+        )
     if network is not None and (problem := _network_problem(vlan, network, filtered=host.filtered)):
         yield problem
+
+
+def _foreign_ports(bridge: str, host: Host) -> list[str]:
+    """What nobody put there for a container or for us, while nothing of ours is there."""
+    ports = [one for one in host.links.values() if one.master == bridge]
+    return [] if any(one.is_ours for one in ports) else [one.name for one in ports if one.kind != "veth"]
 
 
 def _is_same_tag(one: HostLink, name: str, vlan: Vlan, config: Config) -> bool:
@@ -312,9 +339,8 @@ def _is_same_tag(one: HostLink, name: str, vlan: Vlan, config: Config) -> bool:
 
 def _network_problem(vlan: Vlan, network: Network, *, filtered: bool) -> str | None:
     leg = Leg(vlan.scope.name, vlan.network or "", vlan.scope.subnet, vlan.scope.router, vlan.landing)
-    if problem := network_problem(leg, network, filtered=filtered):
-        return problem
     wrong = None if network.driver == "bridge" else f"its driver is {network.driver}, not bridge"
+    wrong = wrong or next(differences(leg, network, filtered=filtered), None)
     for option, value in {_INHIBIT: "true", _BRIDGE: vlan.bridge}.items():
         if network.options.get(option) != value:
             wrong = wrong or f"its {option} is {network.options.get(option, 'not set')}, not {value}"
@@ -322,7 +348,10 @@ def _network_problem(vlan: Vlan, network: Network, *, filtered: bool) -> str | N
 
 
 def _remade(network: Network, wrong: str) -> str:
-    return f"network {network.name}: {wrong}; remove it (docker network rm {network.name}), it is made again"
+    return (
+        f"network {network.name}: {wrong}; correct docker-compose.yml if Compose made it, and remove it "
+        f"(docker compose down, or docker network rm {network.name}): it is made again"
+    )
 
 
 def _wan_problems(config: Config, host: Host) -> Iterator[str]:
@@ -344,6 +373,8 @@ def _wan_difference(uplink: Uplink, network: Network) -> str | None:
     if (network.subnet, network.gateway) != (uplink.subnet, uplink.gateway):
         was = f"{network.subnet} by {dotted(network.gateway)}"
         return f"it is {was}, [wan] says {uplink.subnet} by {dotted(uplink.gateway)}"
+    if network.landing != uplink.landing:
+        return f"its --ip-range is {network.landing or 'not set'}, [wan] says {uplink.landing}"
     return None
 
 

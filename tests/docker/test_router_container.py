@@ -208,6 +208,11 @@ def test_its_memory_with_fifty_containers(shipped: Shipped, record_property: Fig
     assert shipped.edge.engine.docker("inspect", "--format", "{{.State.Health.Status}}", "router") != "unhealthy"
 
 
+def test_its_log_does_not_fill_the_disk(shipped: Shipped) -> None:
+    log = json.loads(shipped.edge.engine.docker("inspect", "--format", "{{json .HostConfig.LogConfig}}", "router"))
+    assert log == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+
+
 def pinned(shipped: Shipped) -> list[str]:
     return [one["container"] for one in shipped.containers() if one["pinned"]]
 

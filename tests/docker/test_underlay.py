@@ -46,7 +46,7 @@ def test_a_network_with_other_settings_is_refused(edge: Edge, config: Config) ->
     edge.engine.network("br0net", "10.0.1.0/24", "10.0.1.1", "10.0.1.240/28", "br0", inhibit_ipv4=False)
     with inside(edge.truck.netns("host")), IPRoute() as kernel, closing(Engine(config.docker.socket)) as engine:
         seen = observe(config, kernel, engine)._replace(links=_trunk())
-    with pytest.raises(UnderlayError, match="inhibit_ipv4 is not set, not true; remove it"):
+    with pytest.raises(UnderlayError, match="inhibit_ipv4 is not set, not true; correct docker-compose"):
         underlay.up(config, seen)
     edge.engine.docker("network", "rm", "br0net")
 

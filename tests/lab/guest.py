@@ -88,7 +88,7 @@ def run(command: Sequence[str], out: Path, timeout: float, cut: Callable[[], boo
         (out / name).chmod(0o755)
     with (out / "console").open("wb") as console:
         guest = subprocess.Popen(
-            _uml(out) if "LAB_UML" in os.environ else _qemu(out),
+            ["setpriv", "--pdeathsig", "KILL", *(_uml(out) if "LAB_UML" in os.environ else _qemu(out))],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,

@@ -38,9 +38,19 @@ base() {
         bookworm "$lab/base.part.tar" "$mirror" && mv "$lab/base.part.tar" "$lab/base.tar"
 }
 
+# Also when interrupted: no engine, no mount, no folder stays.
+ended() {
+    trap '' INT TERM HUP
+    [ -z "${pid-}" ] || { kill "$pid" && wait "$pid"; } 2>/dev/null || true
+    awk -v at="$work/" 'index($2, at) == 1 { print $2 }' /proc/self/mounts | sort -r | xargs -r umount -l
+    rm -rf "$work"
+}
+
 # The engine of the build is in the machine's own network, for the registries, and touches nothing there.
 build() {
     work=$(mktemp -d /tmp/lw-build.XXXXXX)
+    trap ended EXIT
+    trap 'exit 130' INT TERM HUP
     PATH=$engine/usr/bin:$engine/usr/sbin:$PATH
     LD_LIBRARY_PATH=$(find "$engine" -name '*-linux-gnu' -type d | tr '\n' ':')
     export PATH LD_LIBRARY_PATH DOCKER_BUILDKIT=0 DOCKER_HOST="unix://$work/socket"
@@ -48,7 +58,6 @@ build() {
     dockerd --config-file "$work/daemon.json" --data-root "$work/root" --exec-root "$work/exec" --pidfile "$work/pid" \
         --host "$DOCKER_HOST" --bridge none --iptables=false --ip-masq=false --ip-forward=false >"$work/log" 2>&1 &
     pid=$!
-    trap 'kill $pid; wait $pid || true; umount -q "$work"/root/*/* "$work"/exec/netns/* 2>/dev/null || true; rm -rf "$work"' EXIT
     for _ in $(seq 100); do docker version >/dev/null 2>&1 && break; sleep 0.2; done
     docker import "$lab/base.tar" lab/base >/dev/null &&
         docker build --quiet --network host --build-arg BASE=lab/base --tag lanward . >"$lab/log" 2>&1 &&

@@ -92,6 +92,28 @@ def test_a_bridge_with_its_port_is_ours_quiet_and_removed(host: str) -> None:
         assert "br0" not in observe(CONFIG, kernel, engine).links
 
 
+@pytest.mark.parametrize("has_port", [False, True])
+def test_by_a_bridge_that_docker_made_no_vlan_reaches_the_host(host: str, has_port: bool) -> None:
+    netns.batch(["link add br0 type bridge", "link set br0 up", "link add leg type veth peer name far"], host)
+    port = ["link set leg master br0", "link set leg up", "link set far up"]
+    if has_port:
+        netns.batch(port, host)
+        netns.wait_until(lambda: ip6(host, "br0"), 5, "the kernel to give it an address")
+    with inside(host), IPRoute() as kernel, closing(Engine("/nowhere")) as engine:
+        assert observe(CONFIG, kernel, engine).links["br0"].has_ipv6
+        Hand(kernel, engine).carry_out([underlay.Silence("br0")])
+        assert not observe(CONFIG, kernel, engine).links["br0"].has_ipv6
+    netns.batch(port, host)
+    netns.batch(["link set br0 down", "link set br0 up"], host)
+    netns.wait_until(lambda: "fe80" in ip6(host, "far"), 5, "the far end to have its own")
+    assert not ip6(host, "br0")
+
+
+def ip6(host: str, link: str) -> str:
+    shown = subprocess.run(["ip", "-n", host, "-6", "-o", "addr", "show", link], stdout=-1, text=True, check=True)
+    return shown.stdout
+
+
 def test_a_step_that_fails_takes_the_earlier_ones_back(host: str) -> None:
     with inside(host), IPRoute() as kernel, closing(Engine("/nowhere")) as engine:
         before = observe(CONFIG, kernel, engine).links

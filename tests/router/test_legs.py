@@ -15,10 +15,11 @@ from ipaddress import IPv4Network
 
 import pytest
 
+from dhcpd.decision import Note
 from dhcpd.link import LinkError
 from leasebroker.containers import Network
 from leasebroker.docker_feed import Engine, EngineError
-from leasebroker.netns import own_macs
+from leasebroker.netns import GoneError, own_macs
 from leasebroker.plan import AddAddress, Address, Announce, Link, Route, SetDefault, SetDetour, SetMac, View
 from router import legs
 from router.config import parse
@@ -90,7 +91,9 @@ def router(needs_root: None) -> Iterator[str]:  # noqa: ARG001
 
 
 EXAMPLE = (REPOSITORY / "lanward.toml").read_text()
-WRITTEN = 'network = "wan"\nparent = "wlan0"\nsubnet = "203.0.113.0/24"\ngateway = "203.0.113.1" '
+WRITTEN = (
+    'network = "wan"\nparent = "wlan0"\nsubnet = "203.0.113.0/24"\ngateway = "203.0.113.1"\nlanding = "203.0.113.8/29" '
+)
 CONFIG = parse(EXAMPLE.replace('network = "wan" ', WRITTEN, 1))
 
 
@@ -119,6 +122,87 @@ def test_in_a_container_the_router_takes_its_addresses_and_its_way(router: str) 
     ]  # fmt: skip
     assert "via 203.0.113.1 dev eth1 table 27767 src 203.0.113.2" in ip(router, "route", "get", "198.51.100.9")
     assert "default via 10.0.1.1 dev eth0" in ip(router, "route")  # the engine fails when it does not find its own
+
+
+def test_a_wan_that_comes_later_is_found_and_one_that_goes_is_given_up(
+    router: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(legs, "ASK_SECONDS", 0.1)
+    netns.batch(["addr flush dev eth1"], router)
+
+    async def follow() -> None:
+        made = Legs(lambda note: None)  # noqa: ARG005
+        await made.start(lambda: CONFIG)
+        assert made.uplink() == "eth0"  # Docker's default route, for want of a better one
+        netns.batch(["addr add 203.0.113.2/24 dev eth1"], router)
+        await asyncio.to_thread(netns.wait_until, lambda: "via 203.0.113.1 dev eth1" in way(), 5, "the way to the WAN")
+        netns.batch(["addr flush dev eth1"], router)
+        await asyncio.to_thread(netns.wait_until, lambda: "eth1" not in way(), 5, "the way to go")
+        netns.batch(["addr add 203.0.113.2/24 dev eth1"], router)
+        await asyncio.to_thread(netns.wait_until, lambda: "via 203.0.113.1 dev eth1" in way(), 5, "it to come back")
+        await made.close()
+
+    def way() -> str:
+        return ip(router, "route", "get", "198.51.100.9")
+
+    with inside(router):
+        asyncio.run(follow())
+
+
+def test_an_address_that_went_away_is_taken_again(router: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(legs, "ASK_SECONDS", 0.1)
+
+    async def keep() -> None:
+        made = Legs(lambda note: None)  # noqa: ARG005
+        made.interface(CONFIG.vlans[0])
+        netns.batch(["addr del 10.0.1.1/24 dev eth0"], router)
+        await made.start(lambda: CONFIG)
+        await asyncio.to_thread(netns.wait_until, lambda: "10.0.1.1/24" in shown(), 5, "the address")
+        await made.close()
+
+    def shown() -> str:
+        return ip(router, "-o", "-4", "addr", "show", "eth0")
+
+    with inside(router):
+        asyncio.run(keep())
+
+
+def test_an_address_that_cannot_be_taken_is_said_once(router: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def refuse(*_: object) -> None:
+        asked.append(1)
+        raise GoneError("no")
+
+    monkeypatch.setattr(legs, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr("leasebroker.netns.look", refuse)
+    notes: list[Note] = []
+
+    async def keep() -> None:
+        made = Legs(notes.append)
+        await made.start(lambda: CONFIG)
+        await asyncio.to_thread(netns.wait_until, lambda: len(asked) > 8, 5, "it to be tried again")
+        await made.close()
+
+    with inside(router):
+        asyncio.run(keep())
+    assert [one.event for one in notes].count("address_not_taken") == 2  # once for each VLAN
+
+
+def test_without_sys_admin_the_router_takes_its_addresses_all_the_same(router: str) -> None:
+    script = """if True:
+        import asyncio
+        from pathlib import Path
+        from router.config import load
+        from router.legs import Legs
+        async def take() -> None:
+            print(Legs(print).interface(load(Path("lanward.toml")).vlans[0]))
+        asyncio.run(take())"""
+    drop = ["setpriv", "--bounding-set=-sys_admin"]
+    command = [*netns.enter(router), *drop, sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["eth0"], done.stderr
+    assert "10.0.1.1/24" in ip(router, "-o", "-4", "addr", "show", "eth0"), done.stdout
 
 
 def test_the_address_is_announced_at_once_and_again(router: str, monkeypatch: pytest.MonkeyPatch) -> None:

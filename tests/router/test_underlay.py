@@ -44,6 +44,8 @@ def done(steps: list[Step], before: Host) -> Host:
                 links[step.name] = HostLink(step.name, "vlan", step.alias, is_up=False, parent=step.trunk, tag=step.tag)
             case underlay.AddBridge():
                 links[step.name] = HostLink(step.name, "bridge", MARK, is_up=False)
+            case underlay.Silence():
+                links[step.name] = links[step.name]._replace(has_ipv6=False)
             case underlay.Enslave():
                 links[step.name] = links[step.name]._replace(master=step.bridge)
             case underlay.Raise() | underlay.Lower():
@@ -65,6 +67,13 @@ def refusal(config: Config, found: Host) -> list[str]:
     with pytest.raises(UnderlayError) as error:
         underlay.up(config, found)
     return str(error.value).splitlines()
+
+
+def remade(name: str) -> str:
+    return (
+        "correct docker-compose.yml if Compose made it, and remove it "
+        f"(docker compose down, or docker network rm {name}): it is made again"
+    )
 
 
 def with_trunk_up() -> Host:
@@ -113,18 +122,20 @@ def test_a_network_as_docker_wants_it() -> None:
 
 def test_a_network_for_the_wan() -> None:
     uplink = 'network = "wan"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"\ngateway = "192.168.1.1"'
+    uplink += '\nlanding = "192.168.1.240/28"'
     config = parse(re.sub('^network = "wan".*$', uplink, EXAMPLE, flags=re.MULTILINE))
     assert refusal(config, host()) == ["there is no interface wlan0: name the one to the internet in [wan] parent"]
     before = host(HostLink("wlan0"))
     after = done(underlay.up(config, before), before)
     assert after.networks["wan"].options == {"parent": "wlan0", "ipvlan_mode": "l2"}
+    assert after.networks["wan"].landing == IPv4Network("192.168.1.240/28")
     assert underlay.up(config, after) == []
+    unbounded = {**after.networks, "wan": after.networks["wan"]._replace(landing=None)}
+    (line,) = refusal(config, after._replace(networks=unbounded))
+    assert line.startswith("network wan: its --ip-range is not set, [wan] says 192.168.1.240/28; ")
     wrong = {**after.networks, "wan": after.networks["wan"]._replace(gateway=0xC0A80102)}
     assert refusal(config, after._replace(networks=wrong)) == [
-        (
-            "network wan: it is 192.168.1.0/24 by 192.168.1.2, [wan] says 192.168.1.0/24 by 192.168.1.1; "
-            "remove it (docker network rm wan), it is made again"
-        )
+        "network wan: it is 192.168.1.0/24 by 192.168.1.2, [wan] says 192.168.1.0/24 by 192.168.1.1; " + remade("wan")
     ]
 
 
@@ -139,10 +150,9 @@ IN_THE_WAY = [
     (host(HostLink("lan", "vlan", parent="enp2s0", tag=2)),
      "lan exists and was not made by lanward: remove it (ip link del lan), and what makes it at boot"),
     (host(networks={"br0net": network(driver="macvlan")}),
-     "network br0net: its driver is macvlan, not bridge; remove it (docker network rm br0net), it is made again"),
+     "network br0net: its driver is macvlan, not bridge; " + remade("br0net")),
     (host(networks={"br0net": network(options={})}),
-     ("network br0net: its com.docker.network.bridge.inhibit_ipv4 is not set, not true; "
-      "remove it (docker network rm br0net), it is made again")),
+     "network br0net: its com.docker.network.bridge.inhibit_ipv4 is not set, not true; " + remade("br0net")),
 ]  # fmt: skip
 
 
@@ -153,7 +163,9 @@ def test_what_is_in_the_way_is_one_line_with_its_cure(found: Host, line: str) ->
 
 def test_a_network_with_another_subnet() -> None:
     (line,) = refusal(CONFIG, host(networks={"br0net": network(subnet=IPv4Network("10.9.0.0/24"))}))
-    assert line.startswith("network br0net: its subnet is 10.9.0.0/24, that of vlan1 is 10.0.1.0/24; remove it")
+    assert line.startswith(
+        "network br0net: its subnet is 10.9.0.0/24, that of vlan1 is 10.0.1.0/24; correct docker-compose.yml"
+    )
 
 
 def test_all_that_is_in_the_way_is_said_at_once() -> None:
@@ -165,6 +177,26 @@ def test_the_bridge_that_docker_made_for_the_network_is_used_and_not_removed() -
     after = done(underlay.up(CONFIG, before), before)
     assert after.links["enp2s0.1"].master == "br0"
     assert done(underlay.down(after), after) == before
+
+
+def test_a_bridge_that_was_there_before_docker_used_it_is_refused() -> None:
+    """Compose makes the network before we look, and Docker takes any bridge of that name."""
+    docker = {"br0net": network(labels={})}
+    port = HostLink("eth1", master="br0")
+    (line,) = refusal(CONFIG, host(HostLink("br0", "bridge"), port, networks=docker))
+    assert line.startswith("bridge br0 was there before Docker used it, and has the port eth1: name another bridge for")
+    container = HostLink("veth1", "veth", master="br0")
+    before = host(HostLink("br0", "bridge"), container, networks=docker)
+    after = done(underlay.up(CONFIG, before), before)
+    later = after._replace(links={**after.links, "eth1": port})  # somebody's wish
+    assert underlay.up(CONFIG, later) == []
+
+
+def test_the_bridge_that_docker_made_is_silenced_before_it_has_a_port() -> None:
+    before = host(HostLink("br0", "bridge", has_ipv6=True), networks={"br0net": network(labels={})})
+    steps = underlay.up(CONFIG, before)
+    assert steps[0] == underlay.Silence("br0")
+    assert underlay.up(CONFIG, done(steps, before)) == []
 
 
 def test_a_bridge_that_docker_made_again_gets_its_port_back() -> None:
@@ -231,8 +263,10 @@ CONFIG_ERRORS = [
     ('bridge = "br1"', "", "vlan[1].bridge: is missing: with [trunk] each VLAN has a bridge on the host"),
     ('network = "wan"', 'network = "wan"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"',
      "wan.gateway: is missing: it goes with parent"),
-    ('network = "wan"', 'network = "wan"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"\ngateway = "192.168.2.1"',
-     "wan.gateway: 192.168.2.1 is outside 192.168.1.0/24"),
+    ('network = "wan"', ('network = "wan"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"\ngateway = "192.168.2.1"\n'
+     'landing = "192.168.1.240/28"'), "wan.gateway: 192.168.2.1 is outside 192.168.1.0/24"),
+    ('network = "wan"', ('network = "wan"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"\ngateway = "192.168.1.1"\n'
+     'landing = "192.168.2.240/28"'), "wan.landing: 192.168.2.240/28 is outside 192.168.1.0/24"),
     ('network = "wan"', 'interface = "eth1"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"\ngateway = "192.168.1.1"',
      "wan.parent: is for a [wan] with a network"),
 ]  # fmt: skip

@@ -188,7 +188,7 @@ def test_without_nf_tables_devices_are_served_and_the_log_says_what_is_missing(
     [
         ({"interface": "ppp0"}, "[wan] interface ppp0 does not exist"),
         ({"interface": "leg1"}, "[wan] interface leg1 is that of a VLAN"),
-        ({"network": "wan"}, "no default route leads to an interface that is no VLAN's"),
+        ({"network": "wan"}, "the router is not in wan, the Docker network of [wan], as far as is known"),
     ],
 )
 def test_an_uplink_that_is_not_there_is_said(segment: Segment, wan: dict[str, str], what: str) -> None:
