@@ -144,7 +144,7 @@ def _is_loopback(name: str) -> bool:
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")
+    return text.encode(errors="surrogatepass")
 
 
 def _digest(cookie: str) -> bytes:

@@ -112,11 +112,13 @@ class Api:
         """``{"token"}`` -> 204 with the cookie of a session, or 401. On the unix socket nobody has to."""
         api, ask = self._app.config.api, _ask(request)
         response = web.Response(status=204)
-        if api is None or not ask.here:
+        if not ask.here:
             return response
+        if api is None:
+            return _refusal(401, "there is no [api] any more")
         try:
             token = (await request.json())["token"]
-        except (LookupError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, RecursionError):
             token = None
         if not isinstance(token, str):
             return _refusal(400, 'expected {"token": TOKEN}')
@@ -179,7 +181,7 @@ class Api:
         try:
             asked = await request.json()
             vlan, name = asked["vlan"], container_name(asked["container"])
-        except (LookupError, TypeError, json.JSONDecodeError):
+        except (LookupError, TypeError, json.JSONDecodeError, RecursionError):
             return _refusal(400, 'expected {"vlan": NAME, "container": NAME}')
         except ValueError as error:
             return _refusal(400, str(error))

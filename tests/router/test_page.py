@@ -36,8 +36,9 @@ class Reply(NamedTuple):
 Ask = Callable[..., Reply]
 
 
-def served(work: Callable[[Ask], None], token: str | None = TOKEN) -> None:
-    """Run `work(ask)` beside an API on loopback; `ask(method, target, body, **headers)` sends one request."""
+def served(work: Callable[[Ask], None], token: str | None = TOKEN, *, is_raw: bool = False) -> None:
+    """Run `work(ask)` beside an API on loopback; `ask(method, target, body, **headers)` sends one request, its body as
+    JSON, or as it is when that is raw."""
     app = FakeApp(engine("vlan1", 3))
     app.config = SimpleNamespace(api=Api("127.0.0.1", 0, token) if token else None)
 
@@ -51,7 +52,8 @@ def served(work: Callable[[Ask], None], token: str | None = TOKEN) -> None:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
             try:
                 sent = {name.replace("_", "-"): value for name, value in headers.items()}
-                connection.request(method, target, None if body is None else json.dumps(body), sent)
+                sent_body = body if is_raw or body is None else json.dumps(body)
+                connection.request(method, target, cast("str | None", sent_body), sent)
                 response = connection.getresponse()
                 return Reply(response.status, dict(response.headers), response.read())
             finally:
@@ -148,6 +150,23 @@ def test_a_browser_pastes_the_token_once() -> None:
         assert ask("GET", "/leases", cookie=f"lanward={cookie}").status == 200
 
     served(work)
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"), [('{"token": "\\ud800"}', 401), ('{"token": "\\udcff"}', 401), ("[" * 60_000, 400), ("", 400)]
+)
+def test_a_strange_login_is_a_wrong_one_and_no_defect(body: str, wanted: int) -> None:
+    def work(ask: Ask) -> None:
+        assert ask("POST", "/login", body).status == wanted
+
+    served(work, is_raw=True)
+
+
+def test_nobody_logs_in_where_the_table_was_taken_out() -> None:
+    def work(ask: Ask) -> None:
+        assert ask("POST", "/login", {"token": TOKEN}).status == 401
+
+    served(work, token=None)
 
 
 def test_a_browser_logs_out() -> None:
