@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 
 import pytest
 
+from dhcpd.decision import Note
 from router import api, page
 from router.access import HEADERS, TRIES_AT_ONCE
 from router.app import App
@@ -216,6 +217,32 @@ def test_a_long_body_is_not_read(body: bytes) -> None:
         assert ask("POST", "/login", body.decode()).status in {400, 413}
 
     served(work)
+
+
+def test_who_does_not_read_does_not_hold_up_a_stop() -> None:
+    app = FakeApp(engine("vlan1", 3))
+    app.config = SimpleNamespace(api=Api("127.0.0.1", 0, TOKEN))
+
+    async def serve() -> float:
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        running = api.Api(cast("App", app))
+        await running.start([listening])
+        with socket.create_connection(listening.getsockname()) as deaf:
+            head = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+            deaf.sendall(head.encode())
+            assert await asyncio.to_thread(deaf.recv, 12) == b"HTTP/1.1 200"
+            async with asyncio.timeout(10):
+                while not any(one._waiting for one in app.bus._subscriptions):  # until it writes no more
+                    app.bus.put(Note("info", "long", {"text": "x" * 4_000_000}))
+                    await asyncio.sleep(0.3)
+            began = asyncio.get_running_loop().time()
+            await running.stop()
+            return asyncio.get_running_loop().time() - began
+
+    assert asyncio.run(serve()) < 3 * api.STOP_SECONDS
 
 
 def test_who_holds_connections_open_takes_none_from_the_unix_socket(
