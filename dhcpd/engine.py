@@ -451,15 +451,16 @@ class Engine:
         """Whether somebody went without an address within the last minutes."""
         return self._full_since is not None and 0 <= now - self._full_since < FULL_SECONDS
 
-    def usage(self) -> tuple[int, int]:
-        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, on offer, in
-        quarantine or reserved. The lease of a container that asked for an address outside all pools counts as well."""
+    def usage(self, outside: int = 0) -> tuple[int, int]:
+        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, in quarantine or
+        reserved, or somebody's old one that is on offer. Leases outside all pools count as well, but for so many that
+        are known to be ``outside``."""
         pool, book = self.pool, self.book
-        taken = len(book) - len(book.idle)
+        taken = len(book) - len(book.idle) - outside
         for address in self.directory.by_address:
             is_taken = address in book.by_address and address not in book.idle
             taken += (address in pool and not is_taken) - (address not in pool and is_taken)
-        return min(taken, pool.size), pool.size
+        return max(0, min(taken, pool.size)), pool.size
 
     def proxies(self) -> list[bytes]:
         """The stations that answer by ARP for more addresses than any one has."""
