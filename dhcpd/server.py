@@ -151,10 +151,10 @@ class Server:
         """`Engine.mirror`, and ``then`` when it is on the disk, in the order of the calls. That comes as well when the
         disk refuses: the book is the other server's, and ours saves a question after a restart."""
         self.engine.mirror(rows)
-        decisions = [Decision(rows)] if rows else []
 
         def committed(error: Exception | None) -> None:
-            self.committed(decisions, error)
+            if rows:  # no rows are on any disk, also on one that is full
+                self.committed([Decision(rows)], error)
             then()
 
         self._host.store.commit([(self.vlan_id, row) for row in rows], committed)
