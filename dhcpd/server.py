@@ -53,7 +53,8 @@ class Host:
         self.commit_error: str | None = None
         """Why the last leases could not be written, None when they were."""
         self.offer_seconds, self.ack_seconds, self.commit_seconds = Histogram(), Histogram(), Histogram()
-        """From when a round begins to read until its OFFERs, and its ACKs, have left, and how long commits take."""
+        """From when a round begins to read until what needs no commit (OFFERs above all), and its ACKs, have left, and
+        how long commits take."""
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[Server, socket.socket, Decide]] = {}
 

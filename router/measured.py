@@ -73,7 +73,7 @@ class Reachability:
         outside = [] if known.config.wan is None else [internet(0)]
         pairs = found or [(row, None) for row in expected(known.config, known.nodes, outside)]
         shown = [verify.shown(row, result) for row, result in pairs]
-        is_part = any(len(one.engine.book.by_address) > self._most for one in self._app.servers.values())
+        is_part = any(len(one.engine.book.by_address) > self._most for one in list(self._app.servers.values()))
         return {"at": at, "rows": shown, "notes": notes, "nodes": len(known.nodes), "is_part": is_part}
 
     @property
