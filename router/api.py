@@ -31,6 +31,8 @@ NO_ADDRESS = "enlarge its pools, with known_only reserve one, or look into the l
 MAX_BODY = 64 << 10
 MAX_CONNECTIONS = 128
 """At so many, TCP gets no more: whoever holds them open takes no file descriptor from what serves devices."""
+IDLE_SECONDS = 60.0
+"""A connection on which nothing is asked for so long ends: whoever has left must not hold one of those few."""
 STOP_SECONDS = 1.0
 """For so long a stop waits for answers that are under way, and as long again: who does not read must not hold it up."""
 OPEN = {"page", "static", "login"}
@@ -54,7 +56,9 @@ class Api:
         self._access = Access()
         self._reachability = Reachability(app)
         self._servers: list[asyncio.Server] = []
-        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=STOP_SECONDS)
+        self._runner = web.AppRunner(
+            self._application(), access_log=None, shutdown_timeout=STOP_SECONDS, keepalive_timeout=IDLE_SECONDS
+        )
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._only_those_who_may], client_max_size=MAX_BODY)

@@ -219,6 +219,26 @@ def test_a_long_body_is_not_read(body: bytes) -> None:
     served(work)
 
 
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: 127"])
+def test_who_asks_nothing_any_more_holds_no_connection(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "IDLE_SECONDS", 0.2)
+
+    async def serve() -> None:
+        listening = socket.create_server(("127.0.0.1", 0))
+        running = api.Api(cast("App", FakeApp(engine("vlan1", 3))))
+        await running.start([listening])
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        try:
+            writer.write(said)
+            async with asyncio.timeout(5):
+                await reader.read()
+        finally:
+            writer.close()
+            await running.stop()
+
+    asyncio.run(serve())
+
+
 def test_who_does_not_read_does_not_hold_up_a_stop() -> None:
     app = FakeApp(engine("vlan1", 3))
     app.config = SimpleNamespace(api=Api("127.0.0.1", 0, TOKEN))
