@@ -105,6 +105,7 @@ class Legs:
 
     async def start(self, config: Callable[[], Config]) -> None:
         """Keep the way to the WAN; returns when it is there, or after `FIRST_LOOK_SECONDS`."""
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._follow(config))
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LOOK_SECONDS):
@@ -178,9 +179,9 @@ class Legs:
         return Uplink(found.subnet, found.gateway) if found is not None and found.subnet is not None else None
 
     def _say(self, what: str) -> None:
-        """Once for each cause."""
+        """Once for each cause, and on the loop's thread: whoever watches is told there."""
         if what != self._said:
-            self._log(Note("warning", "uplink_unknown", {"what": what}))
+            self._loop.call_soon_threadsafe(self._log, Note("warning", "uplink_unknown", {"what": what}))
         self._said = what
 
 
