@@ -93,14 +93,14 @@ class Engine:
         limits, station = self.limits, mac or node.owner
         counts = limits.counts
         count = counts[station] = counts.get(station, 0) + 1
-        is_plain = count <= MAX_STRANGER and now < limits.end and len(counts) <= MAX_STATIONS
+        is_seldom = count <= MAX_STRANGER and now < limits.end and len(counts) <= MAX_STATIONS
         is_known = node.owner in self.book.by_owner or node.reservation is not None
-        if is_plain and is_known:
+        if is_seldom and is_known:
             pass
-        elif is_plain and limits.tokens >= 1:
+        elif is_seldom and limits.tokens >= 1:
             limits.tokens -= 1
         elif not limits.admits(station, is_known, now):
-            return self._drop("too_often" if is_known else "too_many_strangers")
+            return self._drop("too_often" if counts[station] > MAX_STRANGER else "too_many_strangers")
         return decide(message, node, now)
 
     def _malformed(self, message: Message) -> str | None:

@@ -50,7 +50,8 @@ class Reachability:
         return await self.shown()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        task.exception()  # told to who asked, if they still are there
+        if not task.cancelled():
+            task.exception()  # told to who asked, if they still are there
         self._task = None
 
     async def close(self) -> None:
