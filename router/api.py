@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from dhcpd.decision import Note
 from dhcpd.pool import dotted
 from leasebroker.identity import container_name
 from router import NotRunningError, page
@@ -41,6 +43,10 @@ SLICE = 500
 """Leases written between two turns of the loop: a long list must not hold up the next OFFER."""
 
 
+_SILENT = logging.Logger("aiohttp", logging.CRITICAL + 1)
+"""aiohttp writes ten lines for every request that is none, whoever sent it; defects of ours are in the log."""
+
+
 class _Full(asyncio.Protocol):
     """Hangs up."""
 
@@ -57,7 +63,11 @@ class Api:
         self._reachability = Reachability(app)
         self._servers: list[asyncio.Server] = []
         self._runner = web.AppRunner(
-            self._application(), access_log=None, shutdown_timeout=STOP_SECONDS, keepalive_timeout=IDLE_SECONDS
+            self._application(),
+            access_log=None,
+            logger=_SILENT,
+            shutdown_timeout=STOP_SECONDS,
+            keepalive_timeout=IDLE_SECONDS,
         )
 
     def _application(self) -> web.Application:
@@ -112,7 +122,14 @@ class Api:
     async def _only_those_who_may(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if refusal := self._access.refusal(_ask(request), self._app.config.api, time.monotonic()):
             return _refused(refusal)
-        return await handler(request)
+        try:
+            return await handler(request)
+        except (web.HTTPException, ConnectionError):
+            raise
+        except Exception as error:
+            what = f"{request.method} {request.path}"
+            self._app.log(Note("error", "defect", {"request": what, "error": repr(error)}))
+            raise
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
         """``{"token"}`` -> 204 with the cookie of a session, or 401. On the unix socket nobody has to."""

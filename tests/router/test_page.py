@@ -203,6 +203,24 @@ def test_another_name_and_another_origin_are_refused() -> None:
     served(work)
 
 
+def test_what_is_no_request_fills_no_log_and_a_defect_is_one_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[Note] = []
+    monkeypatch.setattr(FakeApp, "log", lambda _, note: notes.append(note), raising=False)
+    monkeypatch.setattr(api, "picture", lambda _: 1 / 0)
+
+    def work(ask: Ask) -> None:
+        assert ask("GET", "/", cookie="\x01").status == 400
+        assert ask("GET", "/map", authorization=f"Bearer {TOKEN}").status == 500
+        assert ask("GET", "/nothing", authorization=f"Bearer {TOKEN}").status == 404
+
+    served(work)
+    (note,) = notes
+    assert (note.event, note.fields["request"]) == ("defect", "GET /map")
+    assert not caplog.records
+
+
 def test_no_get_changes_anything() -> None:
     application = api.Api(cast("App", FakeApp()))._runner.app
     reads = {
