@@ -93,14 +93,14 @@ class Engine:
         limits, station = self.limits, mac or node.owner
         counts = limits.counts
         count = counts[station] = counts.get(station, 0) + 1
-        is_plain = count <= MAX_STRANGER and now < limits.end and len(counts) <= MAX_STATIONS
+        is_seldom = count <= MAX_STRANGER and now < limits.end and len(counts) <= MAX_STATIONS
         is_known = node.owner in self.book.by_owner or node.reservation is not None
-        if is_plain and is_known:
+        if is_seldom and is_known:
             pass
-        elif is_plain and limits.tokens >= 1:
+        elif is_seldom and limits.tokens >= 1:
             limits.tokens -= 1
         elif not limits.admits(station, is_known, now):
-            return self._drop("too_often" if is_known else "too_many_strangers")
+            return self._drop("too_often" if counts[station] > MAX_STRANGER else "too_many_strangers")
         return decide(message, node, now)
 
     def _malformed(self, message: Message) -> str | None:
@@ -451,15 +451,16 @@ class Engine:
         """Whether somebody went without an address within the last minutes."""
         return self._full_since is not None and 0 <= now - self._full_since < FULL_SECONDS
 
-    def usage(self) -> tuple[int, int]:
-        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, on offer, in
-        quarantine or reserved. The lease of a container that asked for an address outside all pools counts as well."""
+    def usage(self, outside: int = 0) -> tuple[int, int]:
+        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, in quarantine or
+        reserved, or somebody's old one that is on offer. Leases outside all pools count as well, but for so many that
+        are known to be ``outside``."""
         pool, book = self.pool, self.book
-        taken = len(book) - len(book.idle)
+        taken = len(book) - len(book.idle) - outside
         for address in self.directory.by_address:
             is_taken = address in book.by_address and address not in book.idle
             taken += (address in pool and not is_taken) - (address not in pool and is_taken)
-        return min(taken, pool.size), pool.size
+        return max(0, min(taken, pool.size)), pool.size
 
     def proxies(self) -> list[bytes]:
         """The stations that answer by ARP for more addresses than any one has."""

@@ -53,7 +53,8 @@ class Host:
         self.commit_error: str | None = None
         """Why the last leases could not be written, None when they were."""
         self.offer_seconds, self.ack_seconds, self.commit_seconds = Histogram(), Histogram(), Histogram()
-        """From when a round begins to read until its OFFERs, and its ACKs, have left, and how long commits take."""
+        """From when a round begins to read until what needs no commit (OFFERs above all), and its ACKs, have left, and
+        how long commits take."""
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[Server, socket.socket, Decide]] = {}
 
@@ -151,10 +152,10 @@ class Server:
         """`Engine.mirror`, and ``then`` when it is on the disk, in the order of the calls. That comes as well when the
         disk refuses: the book is the other server's, and ours saves a question after a restart."""
         self.engine.mirror(rows)
-        decisions = [Decision(rows)] if rows else []
 
         def committed(error: Exception | None) -> None:
-            self.committed(decisions, error)
+            if rows:  # no rows are on any disk, also on one that is full
+                self.committed([Decision(rows)], error)
             then()
 
         self._host.store.commit([(self.vlan_id, row) for row in rows], committed)

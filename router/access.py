@@ -11,7 +11,7 @@ import secrets
 from collections import OrderedDict
 from hashlib import sha256
 from hmac import compare_digest
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -25,6 +25,9 @@ TRY_SECONDS, TRIES_AT_ONCE = 3.0, 5
 """A peer may try five wrong tokens at once, and then one every three seconds."""
 MAX_PEERS = 256
 """Peers whose wrong tokens are remembered; at one more the one that tried longest ago is forgotten."""
+
+_OWN_NAMES = {"", "localhost", "lanward"}
+"""On the unix socket. Browsers say ``localhost`` by a forwarded port, the command line says ``lanward``."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -118,17 +121,17 @@ class Access:
 
 def _is_own_name(ask: Ask, api: Api | None) -> bool:
     """On TCP the address of the connection and the configured names. On the unix socket, which a forwarded port may
-    lead to, also what no stranger can own: a name without a dot."""
+    lead to, beside the configured names only what nobody else can be: on many networks anybody may answer for a name
+    without a dot (LLMNR)."""
     try:
         name = urlsplit(f"//{ask.host}").hostname or ""
     except ValueError:
         return False
     if api is not None and name in api.hosts:
         return True
-    is_loopback = _is_loopback(name)
     if ask.here:
         return name == ask.here or (name == "localhost" and _is_loopback(ask.here))
-    return is_loopback or "." not in name
+    return name in _OWN_NAMES or _is_loopback(name)
 
 
 def _is_own_origin(ask: Ask) -> bool:
@@ -138,13 +141,13 @@ def _is_own_origin(ask: Ask) -> bool:
 
 def _is_loopback(name: str) -> bool:
     try:
-        return IPv4Address(name).is_loopback
+        return ip_address(name).is_loopback
     except ValueError:
         return False
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")
+    return text.encode(errors="surrogatepass")
 
 
 def _digest(cookie: str) -> bytes:

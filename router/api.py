@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from dhcpd.decision import Note
 from dhcpd.pool import dotted
 from leasebroker.identity import container_name
 from router import NotRunningError, page
@@ -31,10 +33,18 @@ NO_ADDRESS = "enlarge its pools, with known_only reserve one, or look into the l
 MAX_BODY = 64 << 10
 MAX_CONNECTIONS = 128
 """At so many, TCP gets no more: whoever holds them open takes no file descriptor from what serves devices."""
+IDLE_SECONDS = 60.0
+"""A connection on which nothing is asked for so long ends: whoever has left must not hold one of those few."""
+STOP_SECONDS = 1.0
+"""For so long a stop waits for answers that are under way, and as long again: who does not read must not hold it up."""
 OPEN = {"page", "static", "login"}
 """The routes for everybody, by name."""
 SLICE = 500
 """Leases written between two turns of the loop: a long list must not hold up the next OFFER."""
+
+
+_SILENT = logging.Logger("aiohttp", logging.CRITICAL + 1)
+"""aiohttp writes ten lines for every request that is none, whoever sent it; defects of ours are in the log."""
 
 
 class _Full(asyncio.Protocol):
@@ -52,7 +62,13 @@ class Api:
         self._access = Access()
         self._reachability = Reachability(app)
         self._servers: list[asyncio.Server] = []
-        self._runner = web.AppRunner(self._application(), access_log=None)
+        self._runner = web.AppRunner(
+            self._application(),
+            access_log=None,
+            logger=_SILENT,
+            shutdown_timeout=STOP_SECONDS,
+            keepalive_timeout=IDLE_SECONDS,
+        )
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._only_those_who_may], client_max_size=MAX_BODY)
@@ -106,17 +122,26 @@ class Api:
     async def _only_those_who_may(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if refusal := self._access.refusal(_ask(request), self._app.config.api, time.monotonic()):
             return _refused(refusal)
-        return await handler(request)
+        try:
+            return await handler(request)
+        except (web.HTTPException, ConnectionError):
+            raise
+        except Exception as error:
+            what = f"{request.method} {request.path}"
+            self._app.log(Note("error", "defect", {"request": what, "error": repr(error)}))
+            raise
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
         """``{"token"}`` -> 204 with the cookie of a session, or 401. On the unix socket nobody has to."""
         api, ask = self._app.config.api, _ask(request)
         response = web.Response(status=204)
-        if api is None or not ask.here:
+        if not ask.here:
             return response
+        if api is None:
+            return _refusal(401, "there is no [api] any more")
         try:
             token = (await request.json())["token"]
-        except (LookupError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, RecursionError):
             token = None
         if not isinstance(token, str):
             return _refusal(400, 'expected {"token": TOKEN}')
@@ -179,7 +204,7 @@ class Api:
         try:
             asked = await request.json()
             vlan, name = asked["vlan"], container_name(asked["container"])
-        except (LookupError, TypeError, json.JSONDecodeError):
+        except (LookupError, TypeError, json.JSONDecodeError, RecursionError):
             return _refusal(400, 'expected {"vlan": NAME, "container": NAME}')
         except ValueError as error:
             return _refusal(400, str(error))

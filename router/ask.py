@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
 from ipaddress import AddressValueError, IPv4Address
@@ -11,14 +12,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from router import NotRunningError, UsageError, client
+from router.text import harmless
 from router.times import point
 
 NO = 1
-
-
-def harmless(text: str) -> str:
-    """What a terminal shows and does not obey: every character that is not printable is written as its escape."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
 
 
 def watch(state: Path, *, as_json: bool) -> int:
@@ -87,7 +84,10 @@ def _history(state: Path, asked: dict[str, str]) -> list[dict[str, Any]]:
 
         if not (state / FILE_NAME).exists():
             raise
-        return read(state / FILE_NAME, question(asked))
+        try:
+            return read(state / FILE_NAME, question(asked))
+        except sqlite3.Error as error:
+            raise NotRunningError(f"the history cannot be read: {state / FILE_NAME}: {error}") from None
     if status != 200:
         raise NotRunningError(answer["error"])
     found: list[dict[str, Any]] = answer
@@ -97,7 +97,7 @@ def _history(state: Path, asked: dict[str, str]) -> list[dict[str, Any]]:
 def _periods(found: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     yield "VLAN", "ADDRESS", "STATE", "NAME", "MAC", "FROM", "UNTIL"
     for one in found:
-        name = harmless(one["container"] or one["hostname"] or "-")
+        name = one["container"] or one["hostname"] or "-"
         times = (_here(one["since"]), _here(one["until"]))
         yield (one["vlan"], one["address"], one["state"], name, one["mac"] or "-", *times)
 
@@ -120,12 +120,8 @@ def warnings(state: Path, *, as_json: bool) -> int:
 def health(state: Path, *, is_ready: bool) -> int:
     """Print whether the service does its work, or is ready to; exit code 1 when not. Raises `NotRunningError`."""
     status, text = client.text(state, "/readyz" if is_ready else "/healthz")
-    print(harmless_lines(text))
+    print(*map(harmless, text.splitlines()), sep="\n")
     return 0 if status == 200 else NO
-
-
-def harmless_lines(text: str) -> str:
-    return "\n".join(map(harmless, text.splitlines()))
 
 
 def explain(state: Path, node: str, *, as_json: bool) -> int:

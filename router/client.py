@@ -120,7 +120,8 @@ def ways_in(status: dict[str, Any], state: Path) -> list[str]:
     ]
     if api is None:
         return [*lines, "", f"Without SSH: add [api] with listen and token to {status['config']}, and start it again."]
-    place = api.hosts[0] if api.hosts else here if api.host == "0.0.0.0" else api.host
+    own = "ADDRESS-OF-THE-ROUTER" if api.host == "0.0.0.0" else api.host  # its name is refused unless it is in hosts
+    place = api.hosts[0] if api.hosts else own
     return [f"http://{place}:{api.port}/, with the token of [api] in {status['config']}", "", *lines]
 
 

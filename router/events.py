@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -137,7 +138,7 @@ class Bus:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._last = int(clock() * 1000)  # of the start: no id of a former run is mistaken for one of this
+        self._last = random.getrandbits(50)  # no id of a former run is mistaken for one of this, whatever the clock
         self._ring: deque[tuple[int, float, Note | tuple[str, Row, float]]] = deque(maxlen=KEPT)
         self._subscriptions: set[Subscription] = set()
 
@@ -169,8 +170,10 @@ class Bus:
             self._deliver(len(rows))
 
     def _deliver(self, count: int) -> None:
-        for event in self.latest(count):
-            for one in self._subscriptions:
+        events = self.latest(count)
+        for one in self._subscriptions:
+            one.lost += count - len(events)
+            for event in events:
                 one.put(event)
 
     def latest(self, most: int) -> list[Event]:

@@ -38,7 +38,7 @@ async def explain(app: App, asked: str) -> list[dict[str, Any]]:
     ``[{"vlan", "address", "identity", "reservation", "lease", "pool", "container", "docker", "namespace", "why"}]``;
     all but the VLAN may be null, ``why`` is a sentence.
     """
-    vlan, _, name = asked.rpartition("/")
+    vlan, _, name = asked.encode(errors="replace").decode().rpartition("/")
     engines = [one.engine for key, one in app.servers.items() if vlan in ("", key)]
     found = [each for engine in engines for each in await _search(app, engine, name)]
     return list(await asyncio.gather(*(_told(app, one) for one in found[:MAX_FOUND])))

@@ -143,7 +143,8 @@ class History:
         self._path = folder / FILE_NAME
         self._queue: SimpleQueue[Changes | None] = SimpleQueue()
         self._put = self._taken = 0
-        self._is_suspect = False
+        self._damage: str | None = None
+        """Why the file has to be set aside."""
         self._closing = Event()
         self._database: sqlite3.Connection | None = None
         self._vlans: dict[str, int] = {}
@@ -182,7 +183,8 @@ class History:
         try:
             return read(self._path, question)
         except sqlite3.Error as error:
-            self._is_suspect |= getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                self._damage = "it cannot be read"
             raise
 
     # -- on the writer's thread
@@ -228,14 +230,14 @@ class History:
         """Write; False when that has to be done later."""
         for is_last in (False, True):
             try:
-                if self._is_suspect:
-                    self._is_suspect = False
-                    self._set_aside("it cannot be read")
+                if (why := self._damage) is not None:
+                    self._damage = None
+                    self._set_aside(why)
                 self._write(changes)
                 self._tend(changes[-1][0])
             except sqlite3.Error as error:
                 if is_damage(error) and not is_last:
-                    self._set_aside(str(error))
+                    self._damage = str(error)
                     continue
                 self.problem = f"{self._path}: {error}"
                 return False
@@ -295,10 +297,11 @@ class History:
     def _write(self, changes: Iterable[Changes]) -> None:
         """Of the changes of one address that only lengthen what was before, the last one counts."""
         database = self._opened()
+        vlans = dict(self._vlans)
         with transaction(database):
             batch: dict[int, tuple[Any, ...]] = {}
             for now, vlan, _, rows in changes:
-                start, second = self._vlan(database, vlan) << 32, int(now)
+                start, second = _vlan(database, vlans, vlan) << 32, int(now)
                 for row in map(Row._make, marshal.loads(rows)):  # noqa: S302 - our own bytes
                     made = _values(start | row.address, row, second)
                     before = batch.get(made[0])
@@ -309,13 +312,7 @@ class History:
                         made = (made[0], before[1], *made[2:])
                     batch[made[0]] = made
             _merge(database, list(batch.values()))
-
-    def _vlan(self, database: sqlite3.Connection, name: str) -> int:
-        if name not in self._vlans:
-            (number,) = database.execute("SELECT coalesce(max(id), 0) + 1 FROM vlan").fetchone()
-            database.execute("INSERT INTO vlan VALUES (?, ?)", (number, name))
-            self._vlans[name] = number
-        return self._vlans[name]
+        self._vlans = vlans
 
     def _tend(self, now: float) -> None:
         """Keep the bounds: what ended longest ago goes."""
@@ -327,6 +324,15 @@ class History:
         limit = max(self.keep.max_size - _ROOM, 0)
         while _used(database) > limit and (_remove(database, now) or _remove(database, _FOREVER + 1)):
             database.execute(f"PRAGMA incremental_vacuum({_PRUNED})")
+
+
+def _vlan(database: sqlite3.Connection, vlans: dict[str, int], name: str) -> int:
+    """The number of a VLAN, which ``vlans`` has then."""
+    if name not in vlans:
+        (number,) = database.execute("SELECT coalesce(max(id), 0) + 1 FROM vlan").fetchone()
+        database.execute("INSERT INTO vlan VALUES (?, ?)", (number, name))
+        vlans[name] = number
+    return vlans[name]
 
 
 def _part(pending: Iterable[Changes]) -> list[Changes]:
@@ -360,7 +366,7 @@ def _merge(database: sqlite3.Connection, batch: Sequence[tuple[object, ...]]) ->
 
 
 def _remove(database: sqlite3.Connection, ended_before: float) -> bool:
-    """Some of the oldest periods that ended before then; False when there are none."""
+    """Some of the periods that ended before then, those that began first; False when there are none."""
     query = "DELETE FROM period WHERE number IN (SELECT number FROM period WHERE until < ? ORDER BY number LIMIT ?)"
     return database.execute(query, (int(ended_before), _PRUNED)).rowcount > 0
 

@@ -142,12 +142,12 @@ class Legs:
                 try:
                     await asyncio.to_thread(self._keep, config())
                 except Exception as error:  # noqa: BLE001 - a defect in one look must not end all later ones
-                    self._say(_WAN, _unknown(repr(error)))
+                    self._say(_WAN, Note("warning", "uplink_unknown", {"what": str(error) or repr(error)}))
             self._looked.set()
             await asyncio.sleep(ASK_SECONDS)
 
     def _keep(self, config: Config) -> None:
-        """On a thread of its own: the engine may be slow."""
+        """On a thread of its own: the engine may be slow. Raises `leasebroker.docker_feed.EngineError`."""
         uplink = self._uplink(config)
         if uplink is None:
             return
@@ -173,13 +173,9 @@ class Legs:
         return self._known[1]
 
     def _ask(self, network: str, path: str) -> Uplink | None:
-        feed = late("leasebroker.docker_feed")
-        with closing(feed.Engine(path)) as engine:
-            try:
-                found = engine.network(network)
-            except feed.EngineError as error:
-                self._say(_WAN, _unknown(str(error)))
-                return None
+        """Raises `leasebroker.docker_feed.EngineError`."""
+        with closing(late("leasebroker.docker_feed").Engine(path)) as engine:
+            found = engine.network(network)
         return Uplink(found.subnet, found.gateway) if found is not None and found.subnet is not None else None
 
     def _say(self, subject: str, note: Note) -> None:
@@ -187,10 +183,6 @@ class Legs:
         if self._said.get(subject) != note:
             self._log(note)
         self._said[subject] = note
-
-
-def _unknown(what: str) -> Note:
-    return Note("warning", "uplink_unknown", {"what": what})
 
 
 def _is_own(address: int) -> bool:

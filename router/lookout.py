@@ -37,6 +37,8 @@ class Lookout:
         self._heard: dict[str, Heard] = {}
         self._xid = random.getrandbits(32)
         self._looked: dict[str, float] = {}
+        self._outside: dict[str, int] = {}
+        """Live leases outside all pools of a VLAN, as of the last look at every lease."""
         self._nearly_full: set[str] = set()
         self._by_vlan: dict[str, dict[str, Found]] = {}
 
@@ -61,6 +63,7 @@ class Lookout:
         self._by_vlan.pop(name, None)
         self._heard.pop(name, None)
         self._looked.pop(name, None)
+        self._outside.pop(name, None)
         self._nearly_full.discard(name)
         if (ear := self._ears.pop(name, None)) is not None:
             ear.close()
@@ -70,7 +73,7 @@ class Lookout:
     def _vlan(self, name: str, server: Server, now: float) -> dict[str, Found]:
         engine, service_now = server.engine, self._app.now()
         if engine.scope.is_external:
-            self._by_vlan[name] = {}
+            self._forget(name)
             return {}
         found = self._by_vlan.setdefault(name, {})
         found |= self._listen(name, server, now)
@@ -79,19 +82,22 @@ class Lookout:
         found["strangers_crowd"] = _strangers_crowd(engine, service_now)
         found["quarantine"] = _quarantine(engine)
         found["proxy_arp"] = _proxy_arp(engine)
-        found["pool_nearly_full"] = self._pool_nearly_full(engine)
         if name not in self._app.strayed:
             found["leases_outside_configuration"] = {}
+            self._outside.pop(name, None)
         elif now - self._looked.get(name, -STRAYS_SECONDS) >= STRAYS_SECONDS:
             self._looked[name] = now
-            found["leases_outside_configuration"] = _strays(engine, service_now)
-            if not found["leases_outside_configuration"]:
+            strays = engine.strays(service_now)
+            self._outside[name] = len(engine.pool.without(strays))
+            found["leases_outside_configuration"] = _strays(name, strays)
+            if not strays:
                 self._app.strayed.discard(name)
+        found["pool_nearly_full"] = self._pool_nearly_full(engine)
         return found
 
     def _pool_nearly_full(self, engine: Engine) -> Found:
         name = engine.scope.name
-        taken, size = engine.usage()
+        taken, size = engine.usage(self._outside.get(name, 0))
         if not size or taken < ROOM * size:
             self._nearly_full.discard(name)
         elif taken >= FULL * size:
@@ -225,8 +231,7 @@ def _proxy_arp(engine: Engine) -> Found:
     return {f"{name}/{mac.hex(':')}": Problem(f"{mac.hex(':')} {what.format(name)}") for mac in engine.proxies()}
 
 
-def _strays(engine: Engine, now: float) -> Found:
-    name, strays = engine.scope.name, engine.strays(now)
+def _strays(name: str, strays: list[int]) -> Found:
     first = ", ".join(map(dotted, strays[:3]))
     what = f"{len(strays)} leases of {name} have no place in the configuration any more: {first}"
     return {name: Problem(what)} if strays else {}

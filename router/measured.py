@@ -50,7 +50,8 @@ class Reachability:
         return await self.shown()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        task.exception()  # told to who asked, if they still are there
+        if not task.cancelled():
+            task.exception()  # told to who asked, if they still are there
         self._task = None
 
     async def close(self) -> None:
@@ -73,7 +74,7 @@ class Reachability:
         outside = [] if known.config.wan is None else [internet(0)]
         pairs = found or [(row, None) for row in expected(known.config, known.nodes, outside)]
         shown = [verify.shown(row, result) for row, result in pairs]
-        is_part = any(len(one.engine.book.by_address) > self._most for one in self._app.servers.values())
+        is_part = any(len(one.engine.book.by_address) > self._most for one in list(self._app.servers.values()))
         return {"at": at, "rows": shown, "notes": notes, "nodes": len(known.nodes), "is_part": is_part}
 
     @property

@@ -77,7 +77,7 @@ def _of_docker(docker: Mapping[str, Any]) -> Iterator[str]:
 def _of_times(app: App) -> Iterator[str]:
     host = app.host
     for what, text, histogram in (
-        ("offer", "From reading a DISCOVER until its OFFER has left.", host.offer_seconds),
+        ("offer", "From reading a message until an OFFER, or what else needs no commit, left.", host.offer_seconds),
         ("ack", "From reading a REQUEST until its ACK has left, its lease on the disk.", host.ack_seconds),
         ("commit", "Writing leases to the disk, many at a time.", host.commit_seconds),
         ("pin", "From finding a container's link without its lease until it has it.", app.containers.pin_seconds),

@@ -6,6 +6,7 @@ served, too), 404 for what is not there, 409 for what is in the way.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -338,7 +339,8 @@ def name_for(engine: Engine, wanted: Mapping[str, str], entries: Iterable[Entry]
     taken = {one.name for one in engine.scope.reservations}
     taken |= {str(one.get("name")) for one in entries if one.get("vlan") == engine.scope.name}
     for one in engine.book:
-        if (one.mac == number if by_mac else one.client_id == identifier) and one.hostname not in taken:
+        is_it = one.mac == number if by_mac else one.client_id == identifier
+        if is_it and one.hostname not in taken and not re.fullmatch("[0-9.]+", one.hostname):  # no address of another's
             try:
                 return node_name(one.hostname)
             except ValueError:

@@ -88,7 +88,7 @@ def conclude(known: Known, outcome: Outcome, after: Known) -> tuple[list[bool | 
     service knows when all is measured."""
     moved = changed(known, after)
     measured = present(outcome.rows, outcome.measured, outcome.heard, known.running, known.stopped | moved)
-    return measured, _explain(known, outcome.entrances, moved)
+    return measured, _unmeasured(known, outcome.entrances, moved)
 
 
 def ask(state: Path) -> Known:
@@ -128,7 +128,7 @@ def _measure(rows: Sequence[Row], entrances: Entrances) -> list[bool | None]:
     return [found.get(row) for row in rows]
 
 
-def _explain(known: Known, entrances: Entrances, moved: Collection[End]) -> list[str]:
+def _unmeasured(known: Known, entrances: Entrances, moved: Collection[End]) -> list[str]:
     """Which containers were not measured from, and why: a line for each reason."""
     places = entrances.places
     idle = "no such container runs" if known.is_certain else "Docker does not answer the service; see lanward status"

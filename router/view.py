@@ -1,4 +1,4 @@
-"""What the service shows of itself: leases, status and metrics as plain values."""
+"""What the service shows of itself: leases and status as plain values."""
 
 from __future__ import annotations
 

@@ -7,11 +7,16 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.lab import netns, remains, truck
 
 SOAK = os.environ.get("LANWARD_SOAK", "0") not in {"", "0"}
 ROOT = os.geteuid() == 0
+
+# How long an example takes is the machine's business, which may be shared.
+settings.register_profile("lanward", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("lanward")
 
 
 def pytest_report_header() -> str:

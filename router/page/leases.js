@@ -2,7 +2,7 @@
 
 import { get, part } from "./api.js";
 import { byId, count, el, moment, put, span } from "./dom.js";
-import { condition, containerOf, hue, now, reservationOf, state, watch } from "./store.js";
+import { condition, containerOf, hue, keyOf, now, reservationOf, state, toNumber, watch } from "./store.js";
 
 const rows = [];
 let shown = [];
@@ -189,9 +189,8 @@ async function travel() {
 }
 
 function asNode(row) {
-  const key = `${row.vlan}/${row.address}`;
-  const number = row.address.split(".").reduce((sum, byte) => sum * 256 + Number(byte), 0);
+  const key = keyOf(row.vlan, row.address);
   const label = row.container || row.hostname || "";
   const words = [row.address, label, row.mac, row.vlan, row.state].filter(Boolean).join(" ").toLowerCase();
-  return { ...row, key, num: number, label, words, was: row.state, until: `since ${moment(new Date(row.since))}` };
+  return { ...row, key, num: toNumber(row.address), label, words, was: row.state, until: `since ${moment(new Date(row.since))}` };
 }

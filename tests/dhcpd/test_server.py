@@ -140,6 +140,15 @@ def test_a_failed_commit_is_silence_and_an_error() -> None:
         (note,) = lab.notes
         assert (note.level, note.event, note.fields["error"]) == ("error", "commit_failed", "disk full")
         assert lab.server.errors == {"commit": 1}
+        then: list[bool] = []
+        lab.server.mirror([], lambda: then.append(True))
+        lab.store.batches[1][1](None)
+        assert then
+        assert lab.host.commit_error == "disk full"  # nothing was written since
+        lab.requests(1, "10.0.1.100")
+        await turn()
+        lab.store.batches[2][1](None)
+        assert lab.host.commit_error is None
 
     play(script)
 

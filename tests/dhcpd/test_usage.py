@@ -45,6 +45,14 @@ def test_usage_is_what_a_look_at_every_lease_finds() -> None:
         assert vlan.engine.usage() == counted(vlan)
 
 
+def test_leases_that_other_pools_have_left_behind_fill_no_pool() -> None:
+    vlan = Vlan(pools=("10.0.1.100-10.0.1.139",), probe=False)
+    vlan.fill(20)
+    vlan.reload(pools=("10.0.1.50-10.0.1.59",))
+    outside = len(vlan.engine.pool.without(vlan.engine.strays(vlan.now)))
+    assert vlan.engine.usage(outside) == counted(vlan) == (0, 10)
+
+
 def test_addresses_in_quarantine_are_known_without_a_look_at_all() -> None:
     vlan = Vlan(quarantine=100)
     client = vlan.client(1)

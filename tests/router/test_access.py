@@ -37,6 +37,7 @@ def test_by_tcp_the_service_goes_by_its_address_and_the_configured_names(host: s
     [
         ("localhost:8067", 200), ("127.0.0.1:9000", 200), ("lanward", 200), ("", 200), ("router.truck.lan", 200),
         ("evil.example:8067", 403), ("192.0.2.1:8067", 403), ("localhost.evil.example", 403), ("evil.example.", 403),
+        ("[::1]:8067", 200), ("evil", 403), ("evil:8067", 403), ("[2001:db8::1]", 403), ("2130706433", 403),
     ],
 )  # fmt: skip
 def test_by_the_unix_socket_a_name_that_a_stranger_may_own_is_none_of_ours(host: str, wanted: int) -> None:

@@ -51,7 +51,7 @@ def test_nothing_in_a_name_reaches_the_terminal_as_an_order(name: str) -> None:
     for line in (
         ask.event_line(EVENT | {"hostname": name}),
         *ask.explanation(EXPLAINED | {"identity": {"kind": "container", "value": name}}),
-        ask.harmless(name),
+        *client.columns([(name,)]),
     ):
         assert line.isprintable()
         assert len(line.splitlines()) == 1
@@ -100,6 +100,13 @@ def test_a_history_that_cannot_be_read_is_said(tmp_path: Path, capsys: Capture) 
     with answering(tmp_path, http_answer(503, {"error": "the history cannot be read: x"})):
         assert main(["who", "10.0.1.100", "--state", str(tmp_path)]) == 3
     assert capsys.readouterr().err == "the history cannot be read: x\n"
+
+
+def test_a_damaged_history_of_a_service_that_does_not_run_is_said(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "history.db").write_bytes(b"damaged" * 1000)
+    assert main(["who", "10.0.1.100", "--state", str(tmp_path)]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"the history cannot be read: {tmp_path / 'history.db'}: ")
 
 
 @pytest.mark.parametrize("command", [["who", "10.0.1.100"], ["watch"], ["explain", "web"], ["warnings"], ["health"]])

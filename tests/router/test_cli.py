@@ -257,5 +257,8 @@ def test_the_ways_to_the_page(tmp_path: Path) -> None:
     first, _, *by_ssh = client.ways_in({"config": str(file)}, tmp_path)
     assert first == f"http://router.lan:8067/, with the token of [api] in {file}"
     assert f"  ssh -N -L 8067:{tmp_path / SOCKET_NAME} root@{socket.gethostname()}" in by_ssh
+    file.write_text(GOOD.replace("127.0.0.1:8067", "0.0.0.0:8067"))
+    first, *_ = client.ways_in({"config": str(file)}, tmp_path)
+    assert first.startswith("http://ADDRESS-OF-THE-ROUTER:8067/, ")
     file.write_text(GOOD.partition("[api]")[0])
     assert client.ways_in({"config": str(file)}, tmp_path)[: len(by_ssh)] == by_ssh

@@ -39,7 +39,7 @@ def test_a_note_goes_to_the_log_and_to_the_bus() -> None:
     assert [one.event for one in logged] == ["pool_full"]
     (event,) = bus.latest(10)
     assert json.loads(event.text()) == {
-        "id": 1_800_000_000_251, "at": "2027-01-15T08:00:00.250Z", "level": "warning", "event": "pool_full",
+        "id": event.id, "at": "2027-01-15T08:00:00.250Z", "level": "warning", "event": "pool_full",
         "vlan": "vlan1", "size": 3,
     }  # fmt: skip
 
@@ -106,6 +106,25 @@ def test_a_slow_subscriber_loses_the_oldest_and_learns_how_many() -> None:
     news = waiting(one)
     assert news is not None
     assert (numbers(news[0]), news[1]) == ([9], 0)
+
+
+def test_more_changes_at_once_than_are_kept_are_lost_too() -> None:
+    bus = Bus()
+    one = bus.subscribe()
+    bus.changed("vlan1", [row() for _ in range(KEPT + 7)], START)
+    news = waiting(one)
+    assert news is not None
+    assert (len(news[0]), news[1]) == (KEPT, 7)
+
+
+def test_an_id_of_a_former_run_is_a_gap_whatever_the_clock() -> None:
+    former, bus = Bus(lambda: 20.0), Bus(lambda: 20.0)
+    for number in range(100):
+        former.put(note(number))
+        bus.put(note(number))
+    news = waiting(bus.subscribe(after=former.latest(50)[0].id))
+    assert news is not None
+    assert (news[0], news[1]) == ([], 1)
 
 
 def test_a_subscriber_goes_on_after_the_last_that_it_saw() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import sqlite3
 import time
@@ -256,6 +257,47 @@ def test_a_full_disk_is_told_and_waited_for(tmp_path: Path, monkeypatch: pytest.
         history._database.execute("PRAGMA max_page_count = 4294967294")
         wait_until(lambda: history.problem is None, 10, "the problem to be over")
         wait_until(lambda: history.answer(Question(node="node9999")), 10, "what waited")
+    assert history.lost == 0
+
+
+def test_a_vlan_that_comes_while_the_disk_is_full_is_found_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.05)
+    with keeping(tmp_path) as history:
+        history.put("vlan1", [row()], START)
+        wait_until(lambda: history._database and history.size() and not history._waiting, 10, "the first row")
+        assert history._database is not None
+        history._database.execute("PRAGMA max_page_count = 12")
+        history.put("vlan2", [row(n, address=GPS + n) for n in range(5000)], START)
+        wait_until(lambda: history.problem, 10, "the problem")
+        history._database.execute("PRAGMA max_page_count = 4294967294")
+        wait_until(lambda: not history._waiting, 20, "what waited")
+    assert len(read(tmp_path / module.FILE_NAME, Question(vlan="vlan2", limit=1000))) == 1000
+
+
+def test_a_damaged_file_that_cannot_be_set_aside_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails is damaged first, and then mounted read-only."""
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.05)
+    path, replace, is_writable = tmp_path / module.FILE_NAME, Path.replace, False
+
+    def refused(one: Path, target: Path) -> Path:
+        if not is_writable:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return replace(one, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with keeping(tmp_path) as history:
+        history.put("vlan1", [row()], START)
+        wait_until(lambda: history._database and not history._waiting, 10, "the first row")
+        assert history._database is not None
+        history._database.execute("DROP TABLE period")
+        history.put("vlan1", [row(2, START + 5)], START + 5)
+        wait_until(lambda: history.problem, 10, "the problem")
+        assert "Read-only" in str(history.problem)
+        is_writable = True
+        wait_until(lambda: history.problem is None, 10, "the problem to be over")
+    assert [one["hostname"] for one in read(path, Question())] == ["node2"]
     assert history.lost == 0
 
 

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import IPv4Network
@@ -265,6 +266,22 @@ def test_without_an_answer_the_default_route_is_as_good_as_it_gets(
     monkeypatch.setattr(Engine, "network", refuse)
     with inside(router):
         assert asyncio.run(taken(parse(EXAMPLE)))[1] == "eth0"
+
+
+def test_what_is_said_of_the_uplink_is_said_on_the_loops_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Engine, name: str) -> Network:
+        raise EngineError(name)
+
+    monkeypatch.setattr(Engine, "network", refuse)
+    said: list[tuple[str, threading.Thread]] = []
+
+    async def follow() -> None:
+        one = Legs(lambda note: said.append((note.event, threading.current_thread())))
+        await one.start(lambda: parse(EXAMPLE))
+        await one.close()
+
+    asyncio.run(follow())
+    assert said == [("uplink_unknown", threading.current_thread())]
 
 
 def test_settings_of_a_leg_are_made_where_the_kernel_shows_them_read_only(router: str) -> None:

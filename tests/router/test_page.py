@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 
 import pytest
 
+from dhcpd.decision import Note
 from router import api, page
 from router.access import HEADERS, TRIES_AT_ONCE
 from router.app import App
@@ -36,8 +37,9 @@ class Reply(NamedTuple):
 Ask = Callable[..., Reply]
 
 
-def served(work: Callable[[Ask], None], token: str | None = TOKEN) -> None:
-    """Run `work(ask)` beside an API on loopback; `ask(method, target, body, **headers)` sends one request."""
+def served(work: Callable[[Ask], None], token: str | None = TOKEN, *, is_raw: bool = False) -> None:
+    """Run `work(ask)` beside an API on loopback; `ask(method, target, body, **headers)` sends one request, its body as
+    JSON, or as it is when that is raw."""
     app = FakeApp(engine("vlan1", 3))
     app.config = SimpleNamespace(api=Api("127.0.0.1", 0, token) if token else None)
 
@@ -51,7 +53,8 @@ def served(work: Callable[[Ask], None], token: str | None = TOKEN) -> None:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
             try:
                 sent = {name.replace("_", "-"): value for name, value in headers.items()}
-                connection.request(method, target, None if body is None else json.dumps(body), sent)
+                sent_body = body if is_raw or body is None else json.dumps(body)
+                connection.request(method, target, cast("str | None", sent_body), sent)
                 response = connection.getresponse()
                 return Reply(response.status, dict(response.headers), response.read())
             finally:
@@ -150,6 +153,23 @@ def test_a_browser_pastes_the_token_once() -> None:
     served(work)
 
 
+@pytest.mark.parametrize(
+    ("body", "wanted"), [('{"token": "\\ud800"}', 401), ('{"token": "\\udcff"}', 401), ("[" * 60_000, 400), ("", 400)]
+)
+def test_a_strange_login_is_a_wrong_one_and_no_defect(body: str, wanted: int) -> None:
+    def work(ask: Ask) -> None:
+        assert ask("POST", "/login", body).status == wanted
+
+    served(work, is_raw=True)
+
+
+def test_nobody_logs_in_where_the_table_was_taken_out() -> None:
+    def work(ask: Ask) -> None:
+        assert ask("POST", "/login", {"token": TOKEN}).status == 401
+
+    served(work, token=None)
+
+
 def test_a_browser_logs_out() -> None:
     def work(ask: Ask) -> None:
         cookie = cookie_of(ask("POST", "/login", {"token": TOKEN}))
@@ -183,6 +203,24 @@ def test_another_name_and_another_origin_are_refused() -> None:
     served(work)
 
 
+def test_what_is_no_request_fills_no_log_and_a_defect_is_one_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes: list[Note] = []
+    monkeypatch.setattr(FakeApp, "log", lambda _, note: notes.append(note), raising=False)
+    monkeypatch.setattr(api, "picture", lambda _: 1 / 0)
+
+    def work(ask: Ask) -> None:
+        assert ask("GET", "/", cookie="\x01").status == 400
+        assert ask("GET", "/map", authorization=f"Bearer {TOKEN}").status == 500
+        assert ask("GET", "/nothing", authorization=f"Bearer {TOKEN}").status == 404
+
+    served(work)
+    (note,) = notes
+    assert (note.event, note.fields["request"]) == ("defect", "GET /map")
+    assert not caplog.records
+
+
 def test_no_get_changes_anything() -> None:
     application = api.Api(cast("App", FakeApp()))._runner.app
     reads = {
@@ -197,6 +235,52 @@ def test_a_long_body_is_not_read(body: bytes) -> None:
         assert ask("POST", "/login", body.decode()).status in {400, 413}
 
     served(work)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: 127"])
+def test_who_asks_nothing_any_more_holds_no_connection(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "IDLE_SECONDS", 0.2)
+
+    async def serve() -> None:
+        listening = socket.create_server(("127.0.0.1", 0))
+        running = api.Api(cast("App", FakeApp(engine("vlan1", 3))))
+        await running.start([listening])
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        try:
+            writer.write(said)
+            async with asyncio.timeout(5):
+                await reader.read()
+        finally:
+            writer.close()
+            await running.stop()
+
+    asyncio.run(serve())
+
+
+def test_who_does_not_read_does_not_hold_up_a_stop() -> None:
+    app = FakeApp(engine("vlan1", 3))
+    app.config = SimpleNamespace(api=Api("127.0.0.1", 0, TOKEN))
+
+    async def serve() -> float:
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        running = api.Api(cast("App", app))
+        await running.start([listening])
+        with socket.create_connection(listening.getsockname()) as deaf:
+            head = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+            deaf.sendall(head.encode())
+            assert await asyncio.to_thread(deaf.recv, 12) == b"HTTP/1.1 200"
+            async with asyncio.timeout(10):
+                while not any(one._waiting for one in app.bus._subscriptions):  # until it writes no more
+                    app.bus.put(Note("info", "long", {"text": "x" * 4_000_000}))
+                    await asyncio.sleep(0.3)
+            began = asyncio.get_running_loop().time()
+            await running.stop()
+            return asyncio.get_running_loop().time() - began
+
+    assert asyncio.run(serve()) < 3 * api.STOP_SECONDS
 
 
 def test_who_holds_connections_open_takes_none_from_the_unix_socket(

@@ -116,7 +116,7 @@ def test_a_node_without_a_name_gets_one() -> None:
     assert len(name_for(vlan.engine, {"client_id": "x" * 255}, ())) < 64
 
 
-@pytest.mark.parametrize("hostname", ["\x1b[2J", "<script>", "a b", "_x", "\u202eevil", 'a"\n', ""])
+@pytest.mark.parametrize("hostname", ["\x1b[2J", "<script>", "a b", "_x", "\u202eevil", 'a"\n', "", "10.0.1.50"])
 def test_a_name_that_cannot_be_one_is_not_taken(hostname: str) -> None:
     row = Row(FIRST, BOUND, mac(1), mac(1), b"", hostname, START, START + 60)
     engine = Engine(scope(), [row], START)
