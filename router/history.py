@@ -420,7 +420,8 @@ def _find(database: sqlite3.Connection, asked: Question) -> Iterator[tuple[Any, 
         values.append(asked.since)
     if asked.node is not None:
         tests.append("(hostname = ? OR mac = ? OR client = ?)")
-        values += [asked.node, _mac(asked.node), b"c" + asked.node.encode(errors="replace")]
+        name = asked.node.encode(errors="replace")
+        values += [name.decode(), _mac(asked.node), b"c" + name]
     where = f"WHERE {' AND '.join(tests)}" if tests else ""
     query = f"SELECT {_COLUMNS} {_FROM} {where} ORDER BY since DESC, number DESC LIMIT ?"
     yield from database.execute(query, (*values, limit))
