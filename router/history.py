@@ -176,7 +176,11 @@ class History:
 
     def size(self) -> int:
         """Bytes on the disk."""
-        return sum(one.stat().st_size for one in (self._path, _beside(self._path, "-wal")) if one.exists())
+        total = 0
+        for one in (self._path, _beside(self._path, "-wal")):
+            with suppress(FileNotFoundError):  # the writer may just be setting it aside
+                total += one.stat().st_size
+        return total
 
     def answer(self, question: Question) -> list[dict[str, Any]]:
         """`read`; a file that turns out to be damaged is set aside soon. Raises `sqlite3.Error`."""
