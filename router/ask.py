@@ -78,7 +78,7 @@ def who(state: Path, what: str, at: str | None, *, as_json: bool) -> int:
 
 def _history(state: Path, asked: dict[str, str]) -> list[dict[str, Any]]:
     try:
-        status, answer = client.ask(state, f"/history?{urlencode(asked)}")
+        status, answer = client.ask(state, f"/history?{urlencode(asked, errors='replace')}")
     except NotRunningError:
         from router.history import FILE_NAME, question, read  # noqa: PLC0415 - the service answers mostly
 
@@ -126,7 +126,7 @@ def health(state: Path, *, is_ready: bool) -> int:
 
 def explain(state: Path, node: str, *, as_json: bool) -> int:
     """Print why a node has its address; exit code 1 when nobody is known by that name. Raises `NotRunningError`."""
-    status, answer = client.ask(state, f"/explain?{urlencode({'node': node})}")
+    status, answer = client.ask(state, f"/explain?{urlencode({'node': node}, errors='replace')}")
     if status != 200:
         print(harmless(answer["error"]))
         return NO

@@ -176,7 +176,11 @@ class History:
 
     def size(self) -> int:
         """Bytes on the disk."""
-        return sum(one.stat().st_size for one in (self._path, _beside(self._path, "-wal")) if one.exists())
+        total = 0
+        for one in (self._path, _beside(self._path, "-wal")):
+            with suppress(FileNotFoundError):  # the writer may just be setting it aside
+                total += one.stat().st_size
+        return total
 
     def answer(self, question: Question) -> list[dict[str, Any]]:
         """`read`; a file that turns out to be damaged is set aside soon. Raises `sqlite3.Error`."""
@@ -420,7 +424,8 @@ def _find(database: sqlite3.Connection, asked: Question) -> Iterator[tuple[Any, 
         values.append(asked.since)
     if asked.node is not None:
         tests.append("(hostname = ? OR mac = ? OR client = ?)")
-        values += [asked.node, _mac(asked.node), b"c" + asked.node.encode(errors="replace")]
+        name = asked.node.encode(errors="replace")
+        values += [name.decode(), _mac(asked.node), b"c" + name]
     where = f"WHERE {' AND '.join(tests)}" if tests else ""
     query = f"SELECT {_COLUMNS} {_FROM} {where} ORDER BY since DESC, number DESC LIMIT ?"
     yield from database.execute(query, (*values, limit))

@@ -78,14 +78,14 @@ function facts(node, box) {
 
 /** What may be done: `text`, `sure` (what is asked back, if anything), `call`. */
 function choices(node) {
-  if (!node) return [];
+  if (!node || vlanOf(node.vlan)?.dhcp === "external") return [];
   const [vlan, address] = [part(node.vlan), part(node.address)];
   if (node.state === "declined") {
     return [{ text: "Clear the quarantine", call: () => ask("DELETE", `/quarantine/${vlan}/${address}`) }];
   }
   const kept = reservationOf(node);
   const found = [];
-  if (!kept && node.state !== "reserved" && vlanOf(node.vlan)?.dhcp !== "external") {
+  if (!kept && node.state !== "reserved") {
     found.push({ text: "Reserve this address", call: () => ask("POST", `/leases/${vlan}/${address}/reserve`) });
   }
   if (kept?.origin === "state") {

@@ -96,6 +96,15 @@ def test_nobody_had_it(tmp_path: Path, capsys: Capture) -> None:
     assert capsys.readouterr().out == "nobody is known to have had 10.0.1.100\n"
 
 
+@pytest.mark.parametrize("command", ["who", "explain"])
+def test_bytes_that_are_no_text_are_a_name_that_nobody_has(tmp_path: Path, command: str, capsys: Capture) -> None:
+    """As Python has them in an argument."""
+    answer = http_answer(200, []) if command == "who" else http_answer(404, {"error": "no node is known as '?'"})
+    with answering(tmp_path, answer):
+        assert main([command, "\udcff", "--state", str(tmp_path)]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 def test_a_history_that_cannot_be_read_is_said(tmp_path: Path, capsys: Capture) -> None:
     with answering(tmp_path, http_answer(503, {"error": "the history cannot be read: x"})):
         assert main(["who", "10.0.1.100", "--state", str(tmp_path)]) == 3

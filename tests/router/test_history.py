@@ -132,6 +132,7 @@ QUESTIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"node": "node2"}, ["node2"]),
     ({"node": "02:00:00:00:00:01"}, ["node1", "node1"]),
     ({"node": "zz"}, []),
+    ({"node": "\udcff"}, []),
     ({"limit": 1}, ["node3"]),
     ({"limit": -5}, ["node3"]),
 ]
