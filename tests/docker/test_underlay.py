@@ -14,6 +14,7 @@ from router.config import parse
 from router.host import Hand, observe
 from router.settings import Config
 from router.underlay import AddNetwork, UnderlayError
+from tests.lab import netns
 from tests.lab.edge import Edge
 from tests.lab.inside import inside
 
@@ -49,6 +50,7 @@ def test_a_network_with_other_settings_is_refused(edge: Edge, config: Config) ->
     with pytest.raises(UnderlayError, match="inhibit_ipv4 is not set, not true; correct docker-compose"):
         underlay.up(config, seen)
     edge.engine.docker("network", "rm", "br0net")
+    netns.batch(["addr flush dev br0"], edge.truck.netns("host"))  # which the engine leaves there
 
 
 def _trunk() -> dict[str, underlay.HostLink]:
