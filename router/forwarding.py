@@ -185,8 +185,6 @@ class Forwarding:
         else:
             self._relay.reload(config.broadcast, legs)
         if changed:
-            if why := _without_uplink(config, wiring.wan):
-                self._log(Note("warning", "no_uplink", {"what": why}))
             self._firewall.watch(now)
             self._log(Note("info", "rules_applied", {"legs": wiring.legs, "wan": wiring.wan}))
 

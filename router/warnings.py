@@ -39,7 +39,7 @@ KINDS: Mapping[str, Kind] = {
     "adoption": Kind("make room in the state folder, or see in the engine's log why it refuses", is_told=True),
     "rules_not_applied": Kind("make the kernel take the rules: capability NET_ADMIN, nf_tables, sysctls", is_told=True),
     "relay": Kind("load the kernel's nf_tables modules for copies (nft_dup_ipv4, nft_fib_ipv4)", is_told=True),
-    "no_uplink": Kind("bring the uplink up, or correct [wan]", is_told=True),
+    "no_uplink": Kind("bring the uplink up, or correct [wan]"),
     "rules_advice": Kind("change that line of the configuration, or leave it when it is meant so", is_told=True),
     "kernel_setting": Kind("start the router's container with --sysctl for it", is_told=True),
     "capability_missing": Kind("start the router with that capability (cap_add)", is_told=True),

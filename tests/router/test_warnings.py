@@ -90,9 +90,9 @@ def test_a_cure_that_fits_better_goes_before_that_of_the_kind() -> None:
 
 def test_what_who_finds_it_has_told_is_not_told_again() -> None:
     heard = Heard()
-    heard.list.keep("no_uplink", {"wan": Problem("no route")})
+    heard.list.keep("interface_lost", {"vlan1": Problem("no such interface")})
     assert heard.events() == []
-    heard.list.keep("no_uplink", {})
+    heard.list.keep("interface_lost", {})
     assert heard.events() == ["warning_over"]
 
 

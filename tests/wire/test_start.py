@@ -193,6 +193,7 @@ def test_without_nf_tables_devices_are_served_and_the_log_says_what_is_missing(
 )
 def test_an_uplink_that_is_not_there_is_said(segment: Segment, wan: dict[str, str], what: str) -> None:
     segment.service.start("[wan]\n" + toml(**wan) + vlan())
+    wait_until(lambda: segment.service.events("no_uplink"), 5, "the missing uplink to be said")
     (missing,) = segment.service.events("no_uplink")
     assert missing["level"] == "warning"
     assert missing["what"].startswith(what)
