@@ -52,7 +52,8 @@ def test_the_first_view(browser: Browser, service: Service, by_socket: Forward, 
         browser.open(by_socket.url)
         live(browser)
         times.append(browser.wait(lambda: browser.run(paint), "the first paint"))
-    assert browser.run("return document.querySelectorAll('.lane').length") == 2
+    lanes = "return document.querySelectorAll('.lane').length"
+    browser.wait(lambda: browser.run(lanes) == 2, "both VLANs to be drawn")
     loaded = sum(
         one["params"]["encodedDataLength"] for one in browser.requests() if one["method"] == "Network.loadingFinished"
     )
