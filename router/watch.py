@@ -22,8 +22,8 @@ KEEPALIVE_SECONDS = 15.0
 PACE_SECONDS = 0.1
 """Between two writes to a watcher: what a storm costs is bounded, for events that are lost are not rendered."""
 
-SLICE = 100
-"""Events rendered between two turns of the loop."""
+SLICE = 4
+"""Events rendered between two turns of the loop: an ACK that is due waits 0.1 ms for it."""
 EXAMINE_SECONDS = 2.0
 
 
@@ -107,13 +107,11 @@ class Watch:
         try:
             while (news := await subscription.take(KEEPALIVE_SECONDS)) is not None:
                 events, lost = news
-                text = f"event: resync\ndata: {json.dumps({'event': 'resync', 'lost': lost})}\n\n" if lost else ""
-                for start in range(0, max(1, len(events)), SLICE):
-                    part = events[start : start + SLICE]
-                    text += "".join(one.block() for one in part)
-                    await response.write((text or ":\n\n").encode())
-                    text = ""
+                blocks = [f"event: resync\ndata: {json.dumps({'event': 'resync', 'lost': lost})}\n\n"] if lost else []
+                for start in range(0, len(events), SLICE):
+                    blocks += [one.block() for one in events[start : start + SLICE]]
                     await asyncio.sleep(0)
+                await response.write("".join(blocks or [":\n\n"]).encode())
                 await asyncio.sleep(PACE_SECONDS)
         except ConnectionError:
             pass
