@@ -58,6 +58,8 @@ class Broker:
         self._caretaker = Caretaker(self.known, self._changing, state)
         self._spaces: Spaces | None = None
         self._looks = 0
+        self._own: frozenset[bytes] = frozenset()
+        """The MACs of the router's own container, as of the last look: to ask the kernel takes 2 ms."""
         self._is_look_due = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -135,13 +137,13 @@ class Broker:
 
     async def _created(self, id_: str) -> None:
         """A container that does not run yet: have its lease ready."""
-        self.known.take(await self._asking.ask(lambda engine: _others(engine, id=id_)))
+        self.known.take(await self._asking.ask(lambda engine: _others(engine, self._own, id=id_)))
         await self._lease_all([id_])
         self._loop.call_later(CREATED_SECONDS, self._is_look_due.set)
 
     async def _started(self, id_: str) -> None:
         """The engine has done with the container's namespace."""
-        found = await self._asking.ask(lambda engine: _others(engine, id=id_))
+        found = await self._asking.ask(lambda engine: _others(engine, self._own, id=id_))
         self.known.take(found)
         one = next((one for one in self._spaces or () if id_ in one.members.values()), None)
         if one is not None:
@@ -168,7 +170,8 @@ class Broker:
         if self._adopts:
             await self._caretaker.repair()
         networks = [leg.network for leg in self.known.legs]
-        changed = self.known.replace(*await self._listing.ask(partial(_everything, names=networks)))
+        self._own, containers, found = await self._listing.ask(partial(_everything, names=networks))
+        changed = self.known.replace(containers, found)
         self.known.warn("engine", None)
         self._check_networks()
         await self._lease_all(self.known.containers)
@@ -247,14 +250,15 @@ class Broker:
                 await self._visit(one, path)
 
 
-def _everything(engine: Engine, names: Iterable[str]) -> tuple[list[Container], list[Network]]:
-    """All containers, and the networks of these names that are there."""
+def _everything(engine: Engine, names: Iterable[str]) -> tuple[frozenset[bytes], list[Container], list[Network]]:
+    """The router's own MACs, all containers but its own, and the networks of these names that are there."""
     networks = [engine.network(name) for name in names]
-    return _others(engine), [one for one in networks if one is not None]
+    own = frozenset(own_macs())
+    return own, _others(engine, own), [one for one in networks if one is not None]
 
 
-def _others(engine: Engine, **filters: str) -> list[Container]:
-    """The containers but the router's own, which needs no lease."""
-    own, id_ = own_macs(), own_id()
+def _others(engine: Engine, own: frozenset[bytes], **filters: str) -> list[Container]:
+    """The containers but the router's own, which needs no lease: it is known by its id, or by its MACs."""
+    id_ = own_id()
     found = [one for one in engine.containers(**filters) if one.id != id_]
     return [one for one in found if not any(end.mac in own for end in one.endpoints.values())]
