@@ -80,12 +80,12 @@ def _history(state: Path, asked: dict[str, str]) -> list[dict[str, Any]]:
     try:
         status, answer = client.ask(state, f"/history?{urlencode(asked, errors='replace')}")
     except NotRunningError:
-        from router.history import FILE_NAME, question, read  # noqa: PLC0415 - the service answers mostly
+        from router.periods import FILE_NAME, question, read  # noqa: PLC0415 - the service answers mostly
 
         if not (state / FILE_NAME).exists():
             raise
         try:
-            return read(state / FILE_NAME, question(asked))
+            return read(state / FILE_NAME, question(asked, datetime.now().astimezone()))
         except sqlite3.Error as error:
             raise NotRunningError(f"the history cannot be read: {state / FILE_NAME}: {error}") from None
     if status != 200:

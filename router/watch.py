@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -13,7 +14,7 @@ from aiohttp import web
 from router.events import BusyError, Subscription
 from router.explain import explain
 from router.health import ailments, obstacles
-from router.history import question
+from router.periods import question
 
 if TYPE_CHECKING:
     from router.app import App
@@ -74,9 +75,9 @@ class Watch:
         return _verdict(obstacles(self._app))
 
     async def _history(self, request: web.Request) -> web.Response:
-        """`router.history.read`; 400 with ``{"error"}`` for a bad question, 503 when the file cannot be read."""
+        """`router.periods.read`; 400 with ``{"error"}`` for a bad question, 503 when the file cannot be read."""
         try:
-            asked = question(request.query)
+            asked = question(request.query, datetime.now().astimezone())
         except ValueError as error:
             return web.json_response({"error": str(error)}, status=400)
         try:

@@ -17,7 +17,8 @@ import pytest
 from dhcpd.identity import container_key
 from dhcpd.leases import BOUND, DECLINED, FREE, Row
 from router import history as module
-from router.history import History, Question, read
+from router.history import History
+from router.periods import FILE_NAME, Question, read
 from router.settings import Keep
 from tests.dhcpd.script import START, ip, mac
 from tests.lab.netns import wait_until
@@ -47,7 +48,7 @@ def kept(folder: Path, *changes: tuple[Row, float], keep: Keep | None = None) ->
     for one, now in changes:
         with keeping(folder, keep) as history:
             history.put("vlan1", [one], now)
-    return read(folder / module.FILE_NAME, Question())
+    return read(folder / FILE_NAME, Question())
 
 
 def times(one: dict[str, Any]) -> tuple[int, int | None]:
@@ -114,7 +115,7 @@ def test_a_clock_that_was_set_back_moves_the_period(tmp_path: Path) -> None:
 def test_changes_of_one_moment_are_told_in_their_order(tmp_path: Path) -> None:
     with keeping(tmp_path) as history:
         history.put("vlan1", [row(), row(2, START + 1, START + 9), row(3, START + 2), row(3, START + 3)], START + 3)
-    found = read(tmp_path / module.FILE_NAME, Question())
+    found = read(tmp_path / FILE_NAME, Question())
     assert [one["hostname"] for one in found] == ["node3", "node2", "node1"]
 
 
@@ -144,11 +145,11 @@ def test_questions(tmp_path: Path, asked: dict[str, Any], names: list[str]) -> N
         history.put("vlan1", [row(until=START + 60), row(2, START + 60, START + 120)], START + 60)
         history.put("vlan2", [row(1, START + 70, None, address=ip("10.0.2.100"))], START + 70)
         history.put("vlan1", [row(3, START + 200)], START + 200)
-    assert [one["hostname"] for one in read(tmp_path / module.FILE_NAME, Question(**asked))] == names
+    assert [one["hostname"] for one in read(tmp_path / FILE_NAME, Question(**asked))] == names
 
 
 def test_nothing_was_kept_yet(tmp_path: Path) -> None:
-    assert read(tmp_path / module.FILE_NAME, Question()) == []
+    assert read(tmp_path / FILE_NAME, Question()) == []
 
 
 # -- bounds
@@ -182,7 +183,7 @@ def test_a_history_at_its_largest_forgets_the_oldest(tmp_path: Path) -> None:
             time.sleep(0.001)
     assert history.lost == 0
     assert history.size() <= keep.max_size
-    path = tmp_path / module.FILE_NAME
+    path = tmp_path / FILE_NAME
     with closing(sqlite3.connect(path)) as database:
         count, first = database.execute(
             "SELECT count(*), min(since) FROM period WHERE hostname <> 'permanent'"
@@ -198,7 +199,7 @@ def test_a_history_at_its_largest_forgets_the_oldest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + bytes(5000)])
 def test_a_damaged_file_is_set_aside(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / module.FILE_NAME
+    path = tmp_path / FILE_NAME
     path.write_bytes(content)
     with keeping(tmp_path) as history:
         history.put("vlan1", [row()], START)
@@ -210,14 +211,14 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, content: bytes) -> None:
 
 def test_a_file_of_another_version_is_set_aside(tmp_path: Path) -> None:
     kept(tmp_path, (row(), START))
-    with closing(sqlite3.connect(tmp_path / module.FILE_NAME)) as database:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
         database.execute("PRAGMA user_version = 7")
     (one,) = kept(tmp_path, (row(2), START))
     assert one["hostname"] == "node2"
 
 
 def test_damage_that_shows_while_it_runs(tmp_path: Path) -> None:
-    path = tmp_path / module.FILE_NAME
+    path = tmp_path / FILE_NAME
     with keeping(tmp_path) as history:
         history.put("vlan1", [row(n, address=GPS + n) for n in range(20_000)], START)
         wait_until(lambda: path.exists() and len(read(path, Question(limit=1000))) == 1000, 20, "the rows")
@@ -231,7 +232,7 @@ def test_damage_that_shows_while_it_runs(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_finds_damage_has_it_set_aside(tmp_path: Path) -> None:
-    path = tmp_path / module.FILE_NAME
+    path = tmp_path / FILE_NAME
     kept(tmp_path, (row(), START))
     with keeping(tmp_path) as history:
         wait_until(lambda: history._database, 10, "the file to be open")
@@ -243,19 +244,24 @@ def test_a_reader_that_finds_damage_has_it_set_aside(tmp_path: Path) -> None:
     assert [one["hostname"] for one in read(path, Question())] == ["node2"]
 
 
-def test_a_full_disk_is_told_and_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fill_the_disk(history: History) -> sqlite3.Connection:
     """SQLite's own bound stands for the disk's: the same error, at the same places."""
+    history.put("vlan1", [row()], START)
+    wait_until(lambda: history._database and history.size() and not history._waiting, 10, "the first row")
+    assert history._database is not None
+    history._database.execute("PRAGMA max_page_count = 12")
+    return history._database
+
+
+def test_a_full_disk_is_told_and_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.05)
     with keeping(tmp_path) as history:
-        history.put("vlan1", [row()], START)
-        wait_until(lambda: history._database and history.size() and not history._waiting, 10, "the first row")
-        assert history._database is not None
-        history._database.execute("PRAGMA max_page_count = 12")
+        database = fill_the_disk(history)
         history.put("vlan1", [row(n, address=GPS + n) for n in range(5000)], START)
         wait_until(lambda: history.problem, 10, "the problem")
         assert "full" in str(history.problem)
         history.put("vlan1", [row(9999, address=GPS - 7)], START)
-        history._database.execute("PRAGMA max_page_count = 4294967294")
+        database.execute("PRAGMA max_page_count = 4294967294")
         wait_until(lambda: history.problem is None, 10, "the problem to be over")
         wait_until(lambda: history.answer(Question(node="node9999")), 10, "what waited")
     assert history.lost == 0
@@ -266,21 +272,18 @@ def test_a_vlan_that_comes_while_the_disk_is_full_is_found_later(
 ) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.05)
     with keeping(tmp_path) as history:
-        history.put("vlan1", [row()], START)
-        wait_until(lambda: history._database and history.size() and not history._waiting, 10, "the first row")
-        assert history._database is not None
-        history._database.execute("PRAGMA max_page_count = 12")
+        database = fill_the_disk(history)
         history.put("vlan2", [row(n, address=GPS + n) for n in range(5000)], START)
         wait_until(lambda: history.problem, 10, "the problem")
-        history._database.execute("PRAGMA max_page_count = 4294967294")
+        database.execute("PRAGMA max_page_count = 4294967294")
         wait_until(lambda: not history._waiting, 20, "what waited")
-    assert len(read(tmp_path / module.FILE_NAME, Question(vlan="vlan2", limit=1000))) == 1000
+    assert len(read(tmp_path / FILE_NAME, Question(vlan="vlan2", limit=1000))) == 1000
 
 
 def test_a_damaged_file_that_cannot_be_set_aside_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fails is damaged first, and then mounted read-only."""
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.05)
-    path, replace, is_writable = tmp_path / module.FILE_NAME, Path.replace, False
+    path, replace, is_writable = tmp_path / FILE_NAME, Path.replace, False
 
     def refused(one: Path, target: Path) -> Path:
         if not is_writable:
@@ -325,7 +328,7 @@ def test_a_million_changes(tmp_path: Path, record_property: Callable[[str, objec
     """A million leases of different nodes, the worst there is: none makes another's period longer."""
     rng = random.Random(7)
     total, addresses = 1_000_000, 50_000
-    path = tmp_path / module.FILE_NAME
+    path = tmp_path / FILE_NAME
     at, began = 0, time.monotonic()
     with keeping(tmp_path, Keep(max_age=10**9)) as history:
         while at < total:

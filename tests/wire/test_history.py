@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from router import history
+from router import periods
 from tests.lab.netns import wait_until
 from tests.lab.service import COMMAND, REPOSITORY
 from tests.wire.control import ask
@@ -73,7 +73,7 @@ def test_a_bad_time_is_one_line_on_the_command_line(tmp_path: Path) -> None:
 
 
 def test_a_damaged_history_does_not_keep_the_service_from_its_work(segment: Segment) -> None:
-    (segment.service.state / history.FILE_NAME).write_bytes(b"damaged" * 1000)
+    (segment.service.state / periods.FILE_NAME).write_bytes(b"damaged" * 1000)
     segment.service.start(vlan())
     with Lan(segment) as lan:
         address = lan.device(1, hostname="gps").join()
