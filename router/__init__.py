@@ -8,8 +8,21 @@ SOCKET_NAME = "lanward.sock"
 """The control socket's name in the state folder."""
 
 
+NO = 1
+"""The exit code of a command whose answer is no."""
+
+
 class NotRunningError(Exception):
     """The service does not answer; ``str()`` is one sentence for the operator."""
+
+
+class RefusedError(Exception):
+    """The control API answers no: an HTTP status, and why in one sentence."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.why = why
 
 
 class UsageError(Exception):

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from router import NotRunningError, UsageError, kept, without_ssl
+from router import NO, NotRunningError, UsageError, kept, without_ssl
 from router.advice import warnings
 from router.config import Config, ConfigError, load
 from router.nodes import node_name, vlan_name
 
 DEFAULT_CONFIG = Path("/etc/lanward/lanward.toml")
 DEFAULT_STATE = Path("/var/lib/lanward")
-NO, BAD_USAGE, NOT_RUNNING = 1, 2, 3
+BAD_USAGE, NOT_RUNNING = 2, 3
 
 _DESCRIPTION = """Addresses and routing for the VLANs of one edge machine: a DHCP server for each of them,
 NAT to the internet, and isolation with the exceptions that the configuration names."""
@@ -145,7 +145,6 @@ def _run(options: argparse.Namespace) -> int:
 
     from dhcpd.link import LinkError  # noqa: PLC0415
     from dhcpd.store import StoreError  # noqa: PLC0415
-    from router import capabilities  # noqa: PLC0415
     from router.app import App  # noqa: PLC0415
     from router.control import ControlError  # noqa: PLC0415
     from router.logs import log  # noqa: PLC0415
@@ -154,7 +153,9 @@ def _run(options: argparse.Namespace) -> int:
     try:
         asyncio.run(app.run())
     except LinkError as error:
-        print(error, *capabilities.missing(capabilities.effective(), app.config), sep="; ", file=sys.stderr)
+        from router import capabilities  # noqa: PLC0415
+
+        print(error, *capabilities.missing(capabilities.effective(), app.config).values(), sep="; ", file=sys.stderr)
         return NOT_RUNNING
     except (StoreError, ControlError) as error:
         print(error, file=sys.stderr)

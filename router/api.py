@@ -15,7 +15,7 @@ from aiohttp import web
 from dhcpd.decision import Note
 from dhcpd.pool import dotted
 from leasebroker.identity import container_name
-from router import NotRunningError, page
+from router import NotRunningError, RefusedError, page
 from router.access import COOKIE, HEADERS, SESSION_SECONDS, Access, Ask, Refusal
 from router.measured import Reachability
 from router.metrics import CONTENT_TYPE, metrics
@@ -124,6 +124,8 @@ class Api:
             return _refused(refusal)
         try:
             return await handler(request)
+        except RefusedError as refused:
+            return _refused(Refusal(refused.status, refused.why))
         except (web.HTTPException, ConnectionError):
             raise
         except Exception as error:
@@ -138,13 +140,13 @@ class Api:
         if not ask.here:
             return response
         if api is None:
-            return _refusal(401, "there is no [api] any more")
+            raise RefusedError(401, "there is no [api] any more")
         try:
             token = (await request.json())["token"]
         except (LookupError, TypeError, ValueError, RecursionError):
             token = None
         if not isinstance(token, str):
-            return _refusal(400, 'expected {"token": TOKEN}')
+            raise RefusedError(400, 'expected {"token": TOKEN}')
         if refusal := self._access.wrong(token, ask.peer, api, time.monotonic()):
             return _refused(refusal)
         cookie = self._access.open(api, time.monotonic())
@@ -170,7 +172,7 @@ class Api:
         try:
             return web.json_response(await self._reachability.measure())
         except NotRunningError as error:
-            return _refusal(503, str(error))
+            raise RefusedError(503, str(error)) from None
 
     async def _leases(self, request: web.Request) -> web.StreamResponse:
         """A JSON list, written in slices."""
@@ -205,15 +207,15 @@ class Api:
             asked = await request.json()
             vlan, name = asked["vlan"], container_name(asked["container"])
         except (LookupError, TypeError, json.JSONDecodeError, RecursionError):
-            return _refusal(400, 'expected {"vlan": NAME, "container": NAME}')
+            raise RefusedError(400, 'expected {"vlan": NAME, "container": NAME}') from None
         except ValueError as error:
-            return _refusal(400, str(error))
+            raise RefusedError(400, str(error)) from None
         if not isinstance(vlan, str) or vlan not in self._app.servers:
-            return _refusal(404, f"no VLAN has the name {vlan}: there are {', '.join(self._app.servers)}")
+            raise RefusedError(404, f"no VLAN has the name {vlan}: there are {', '.join(self._app.servers)}")
         address = await self._app.source.obtain(vlan, name)
         if address is None:
             is_external = self._app.servers[vlan].engine.scope.is_external
-            return _refusal(409, f"{vlan} has no address for {name}: {NO_ANSWER if is_external else NO_ADDRESS}")
+            raise RefusedError(409, f"{vlan} has no address for {name}: {NO_ANSWER if is_external else NO_ADDRESS}")
         return web.json_response({"address": dotted(address)})
 
     async def _metrics(self, _request: web.Request) -> web.Response:
@@ -225,12 +227,8 @@ class Api:
         return web.json_response({"changes": changes, "errors": errors}, status=409 if errors else 200)
 
 
-def _refusal(status: int, why: str) -> web.Response:
-    return web.json_response({"error": why}, status=status)
-
-
 def _refused(refusal: Refusal) -> web.Response:
-    response = _refusal(refusal.status, refusal.why)
+    response = web.json_response({"error": refusal.why}, status=refusal.status)
     if refusal.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     if refusal.wait:

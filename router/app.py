@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dhcpd.clock import Clock, settle
 from dhcpd.decision import Note
@@ -20,7 +21,7 @@ from dhcpd.server import Host, Server
 from dhcpd.settings import Scope
 from dhcpd.store import Store
 from leasebroker.source import Source
-from router import SOCKET_NAME, capabilities
+from router import SOCKET_NAME
 from router.config import Config, ConfigError, Vlan, parse, read
 from router.containers import Containers
 from router.control import Control
@@ -31,6 +32,9 @@ from router.legs import Legs
 from router.lookout import Lookout
 from router.nfnetlink import FirewallError
 from router.settings import Entry
+
+if TYPE_CHECKING:
+    from leasebroker.containers import Problem
 
 MAX_TICK, MIN_TICK = 1.0, 0.1
 """Seconds between two looks at what time brings."""
@@ -66,7 +70,7 @@ class App:
         self.lost_interfaces: set[str] = set()
         self.strayed: set[str] = set()
         """The VLANs with leases that the configuration has no place for."""
-        self.missing: list[str] = []
+        self.missing: dict[str, Problem] = {}
         """The capabilities that the process lacks, see `router.capabilities`."""
 
     async def run(self) -> None:
@@ -96,10 +100,11 @@ class App:
                 server.link.close()
 
     async def _until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
-        from router.forwarding import Forwarding  # noqa: PLC0415 - devices are served first
+        from router import capabilities  # noqa: PLC0415 - devices are served first
+        from router.forwarding import Forwarding  # noqa: PLC0415
 
-        self.missing = list(capabilities.missing(capabilities.effective(), self.config))
-        for what in self.missing:
+        self.missing = capabilities.missing(capabilities.effective(), self.config)
+        for what in self.missing.values():
             self.log(Note("error", "capability_missing", {"what": what}))
         control = Control(self, self.state / SOCKET_NAME)  # before the rules: a start that fails leaves none behind
         self.forwarding = Forwarding(self.log, self.legs.uplink)

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from router import NotRunningError, UsageError, client
+from router import NO, NotRunningError, UsageError, client
 from router.text import harmless
 from router.times import point
-
-NO = 1
 
 
 def watch(state: Path, *, as_json: bool) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
+from leasebroker.containers import Problem
 from router.settings import Config
 
 _STATUS = Path("/proc/self/status")
@@ -22,9 +22,11 @@ def effective(status: Path = _STATUS) -> int:
     return int(line.split()[1], 16)
 
 
-def missing(capabilities: int, config: Config) -> Iterator[str]:
-    """A line for each that a configuration needs and the process has not: its name, what will not work, the cure."""
+def missing(capabilities: int, config: Config) -> dict[str, Problem]:
+    """By name those that a configuration needs and the process has not: what will not work, and the cure."""
     needed = _NEEDED | (_FOR_CONTAINERS if any(vlan.network for vlan in config.vlans) else {})
-    for name, (bit, consequence) in needed.items():
-        if not capabilities >> bit & 1:
-            yield f"the capability {name} is missing: {consequence}; run as root with --cap-add {name}"
+    return {
+        name: Problem(f"the capability {name} is missing: {consequence}", f"run as root with --cap-add {name}")
+        for name, (bit, consequence) in needed.items()
+        if not capabilities >> bit & 1
+    }

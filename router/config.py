@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from router.vlans import Neighbours, read_vlan
 __all__ = ["Config", "ConfigError", "Vlan", "load", "parse"]
 
 _LONGEST_INTERFACE = 15
-_MULTICAST = IPv4Network("224.0.0.0/4")
 _TOML_PLACE = re.compile(r"(.*) \(at (line [0-9]+, column [0-9]+|end of document)\)", re.DOTALL)
 
 

@@ -153,7 +153,7 @@ class Lookout:
         }
         for kind, lines in app.forwarding.troubles().items():
             found[kind] = {_place(line): _problem(line) for line in lines}
-        found["capability_missing"] = {one.split()[2]: _split(one) for one in app.missing}
+        found["capability_missing"] = {name: _problem(text) for name, text in app.missing.items()}
         found["interface_lost"] = {
             name: Problem(f"{name} is not served: its interface {app.servers[name].link.interface} is away")
             for name in app.lost_interfaces
@@ -245,8 +245,3 @@ def _problem(text: str) -> Problem:
 def _place(line: str) -> str:
     """What the line is about: ids must not change with the rest of it."""
     return line.partition(":")[0][:60]
-
-
-def _split(line: str) -> Problem:
-    what, _, cure = line.rpartition("; ")
-    return Problem(what, cure)

@@ -20,7 +20,7 @@ from dhcpd.server import Server
 from dhcpd.settings import Reservation
 from dhcpd.values import address, client_id, mac
 from leasebroker.identity import container_name
-from router import kept
+from router import RefusedError, kept
 from router.config import ConfigError, parse
 from router.nodes import node_name
 from router.settings import Config, Entry
@@ -35,15 +35,6 @@ _IDENTITIES: Mapping[str, Callable[[object], object]] = {
     "mac": mac, "client_id": client_id, "container": container_name,
 }  # fmt: skip
 _READERS = {"name": node_name, **_IDENTITIES, "address": address}
-
-
-class RefusedError(Exception):
-    """``status`` and ``why`` of an answer that is no."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.status = status
-        self.why = why
 
 
 class Steer:
@@ -203,10 +194,7 @@ class Steer:
 
 def _json(work: Work) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            status, body = await work(request)
-        except RefusedError as refused:
-            status, body = refused.status, {"error": refused.why}
+        status, body = await work(request)
         return web.json_response(body, status=status)
 
     return answer

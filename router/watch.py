@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from router import RefusedError
 from router.events import BusyError, Subscription
 from router.explain import explain
 from router.health import ailments, obstacles
@@ -58,10 +59,10 @@ class Watch:
         """`router.explain.explain` of ``?node=``; 400 without one, 404 when nobody is known by that name."""
         asked = request.query.get("node", "")
         if not asked:
-            return web.json_response({"error": "expected ?node= with an address, a MAC or a name"}, status=400)
+            raise RefusedError(400, "expected ?node= with an address, a MAC or a name")
         found = await explain(self._app, asked)
         if not found:
-            return web.json_response({"error": f"no node is known as {asked[:100]!r}"}, status=404)
+            raise RefusedError(404, f"no node is known as {asked[:100]!r}")
         return web.json_response(found)
 
     async def _healthz(self, _request: web.Request) -> web.Response:
@@ -79,11 +80,11 @@ class Watch:
         try:
             asked = question(request.query, datetime.now().astimezone())
         except ValueError as error:
-            return web.json_response({"error": str(error)}, status=400)
+            raise RefusedError(400, str(error)) from None
         try:
             text = await asyncio.to_thread(lambda: json.dumps(self._app.history.answer(asked)))
         except sqlite3.Error as error:
-            return web.json_response({"error": f"the history cannot be read: {error}"}, status=503)
+            raise RefusedError(503, f"the history cannot be read: {error}") from None
         return web.Response(text=text, content_type="application/json")
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
@@ -94,7 +95,7 @@ class Watch:
         try:
             subscription = self._app.bus.subscribe(after)
         except BusyError as error:
-            return web.json_response({"error": str(error)}, status=503)
+            raise RefusedError(503, str(error)) from None
         try:
             return await self._stream(request, subscription)
         finally:

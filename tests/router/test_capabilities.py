@@ -21,7 +21,7 @@ def test_with_all_of_them_nothing_is_said() -> None:
 
 @pytest.mark.parametrize("name", BITS)
 def test_each_one_that_is_missing_is_named_with_its_cure(name: str) -> None:
-    (line,) = missing(ALL & ~(1 << BITS[name]), CONFIG)
+    (line,) = missing(ALL & ~(1 << BITS[name]), CONFIG).values()
     assert line.startswith(f"the capability {name} is missing: ")
     assert line.endswith(f"run as root with --cap-add {name}")
 

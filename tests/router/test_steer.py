@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from dhcpd.engine import Engine
 from dhcpd.leases import BOUND, Row
 from dhcpd.settings import Reservation
+from router import RefusedError
 from router.config import parse
-from router.steer import RefusedError, already, checked, identity, lease_of, name_for, rows
+from router.steer import already, checked, identity, lease_of, name_for, rows
 from tests.dhcpd.script import START, Vlan, ip, mac, scope
 from tests.router.good import GOOD
 from tests.router.test_api import FakeApp, FakeServer, answer
