@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +11,12 @@ from router import SOCKET_NAME
 from tests.browser.browser import Browser, chromium, missing
 from tests.browser.forward import Forward, connected
 from tests.lab.clients import Client, Udhcpc
-from tests.lab.plan import two_vlans
 from tests.lab.service import Service
 from tests.lab.truck import Truck
+from tests.wire.conftest import MakeClient, client, service, truck
 from tests.wire.segment import inside
+
+__all__ = ["client", "service", "truck"]
 
 API_PORT = 8067
 TOKEN = "a-long-token-that-is-secret"
@@ -44,37 +44,15 @@ def browser(chrome: Browser) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def truck() -> Iterator[Truck]:
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
-    with Truck(two_vlans(devices=4)) as built:
-        yield built
-
-
-@pytest.fixture
-def service(truck: Truck, tmp_path: Path) -> Iterator[Service]:
-    """The service in the router's namespace, not started yet."""
-    made = Service(truck.enter("router"), tmp_path)
-    yield made
-    made.kill9()
-
-
-@pytest.fixture
-def plug(truck: Truck, tmp_path: Path) -> Iterator[Callable[..., Client]]:
+def plug(client: MakeClient) -> Callable[..., Client]:
     """`plug(device, hostname)` plugs a device in and starts its DHCP client."""
-    made: list[Client] = []
 
     def plug(device: str, hostname: str | None = None) -> Client:
-        truck.plug(device)
-        made.append(Udhcpc(truck.netns(device), tmp_path / device, hostname or device))
-        made[-1].launch()
-        return made[-1]
+        made = client(Udhcpc, device, hostname)
+        made.launch()
+        return made
 
-    if absent := Udhcpc.missing():
-        pytest.skip(f"{absent} is not installed")
-    yield plug
-    for one in made:
-        one.stop()
+    return plug
 
 
 @pytest.fixture

@@ -35,14 +35,15 @@ def service(truck: Truck, tmp_path: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def client(truck: Truck, tmp_path: Path) -> Iterator[MakeClient]:
-    """`client(kind, device)`: a client of that kind on the device, whose cable is plugged in."""
+    """`client(kind, device, hostname)`: a client of that kind on the device, whose cable is plugged in, called like the
+    device unless it is given a name."""
     made: list[Client] = []
 
-    def make(kind: type[Client], device: str) -> Client:
+    def make(kind: type[Client], device: str, hostname: str | None = None) -> Client:
         if missing := kind.missing():
             pytest.skip(f"{missing} is not installed")
         truck.plug(device)
-        made.append(kind(truck.netns(device), tmp_path / device, device))
+        made.append(kind(truck.netns(device), tmp_path / device, hostname or device))
         return made[-1]
 
     yield make
