@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.lab.edge import Edge
 from tests.lab.netns import wait_until
-from tests.lab.service import Service
+from tests.lab.service import REPOSITORY, Service
 from tests.wire.control import ask
 
 SHOW = "ip -4 -o addr show scope global; ip -4 route show default"
@@ -26,6 +26,14 @@ class Managed:
 
     def start(self, config: str | None = None) -> None:
         self.service.start(self.edge.config(config))
+
+    def start_full(self) -> None:
+        """With one address in the pool of vlan1, which the container `first` has; `second` runs without."""
+        text = (REPOSITORY / "lanward.toml").read_text()
+        self.start(text.replace("10.0.1.100-10.0.1.199", "10.0.1.100-10.0.1.100"))
+        self.edge.run("first")
+        self.lease("first")
+        self.edge.run("second")
 
     def containers(self) -> list[dict[str, Any]]:
         """Return what `GET /containers` answers."""

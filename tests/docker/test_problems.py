@@ -82,9 +82,5 @@ def test_without_the_namespaces_the_leases_are_there(managed: Managed, tmp_path:
 
 
 def test_a_full_pool_is_named(managed: Managed) -> None:
-    config = managed.edge.config().replace("10.0.1.100-10.0.1.199", "10.0.1.100-10.0.1.100")
-    managed.service.start(config)
-    managed.edge.run("first")
-    managed.lease("first")
-    managed.edge.run("second")
+    managed.start_full()
     assert "enlarge its pools" in _warning(managed, "container second has no lease on vlan1")

@@ -61,11 +61,7 @@ def test_pins_are_counted_and_timed(managed: Managed) -> None:
 
 
 def test_a_container_without_a_lease_is_a_warning_with_its_cure(managed: Managed) -> None:
-    config = managed.edge.config().replace("10.0.1.100-10.0.1.199", "10.0.1.100-10.0.1.100")
-    managed.service.start(config)
-    managed.edge.run("first")
-    managed.lease("first")
-    managed.edge.run("second")
+    managed.start_full()
 
     def standing() -> list[dict[str, str]]:
         return [one for one in told(managed, "/warnings") if one["id"].startswith("container_without_lease:")]
