@@ -11,8 +11,9 @@ from dhcpd.identity import BY_CLIENT_ID, container_key, container_of
 from dhcpd.leases import NEVER, Binding
 from dhcpd.pool import dotted
 from dhcpd.settings import Reservation
+from router.text import hardware_address
 from router.times import iso_time
-from router.view import lease_state
+from router.view import lease_state, reservation_fields
 
 if TYPE_CHECKING:
     from leasebroker.known import Record
@@ -65,7 +66,7 @@ async def _search(app: App, engine: Engine, name: str) -> list[_Found]:
 async def _leased(engine: Engine, name: str) -> list[int]:
     """Who is known by that name or MAC in the lease book, which may be long: the loop turns meanwhile."""
     found: list[int] = []
-    mac, key = _mac(name), container_key(name)
+    mac, key = hardware_address(name), container_key(name)
     bindings = list(engine.book)
     for start in range(0, len(bindings), SLICE):
         part = bindings[start : start + SLICE]
@@ -75,17 +76,9 @@ async def _leased(engine: Engine, name: str) -> list[int]:
 
 
 def _reserved(engine: Engine, name: str) -> list[int]:
-    mac = _mac(name)
+    mac = hardware_address(name)
     known = engine.directory.reservations
     return [one.address for one in known if one.address and (name in (one.name, one.container) or mac in one.macs)]
-
-
-def _mac(text: str) -> bytes | None:
-    digits = text.replace(":", "").replace("-", "")
-    try:
-        return bytes.fromhex(digits) if len(digits) == 12 else None
-    except ValueError:
-        return None
 
 
 def _is_named(one: Record, name: str) -> bool:
@@ -101,7 +94,7 @@ async def _told(app: App, found: _Found) -> dict[str, Any]:
         "vlan": engine.scope.name,
         "address": None if address is None else dotted(address),
         "identity": _identity(binding, record, reservation),
-        "reservation": None if reservation is None else _reservation(reservation),
+        "reservation": None if reservation is None else reservation_fields(reservation),
         "lease": None if binding is None else _lease(binding, now, offset),
         "pool": None if address is None else _pool(engine, address),
         "container": None if record is None else _container(record),
@@ -123,16 +116,6 @@ def _identity(binding: Binding | None, record: Record | None, reservation: Reser
     if binding is not None and binding.mac:
         return {"kind": "hardware address", "value": binding.mac.hex(":")}
     return None
-
-
-def _reservation(one: Reservation) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "address": None if one.address is None else dotted(one.address),
-        "macs": [mac.hex(":") for mac in one.macs],
-        "client_id": one.client_id.hex(":") if one.client_id else None,
-        "container": one.container,
-    }
 
 
 def _lease(one: Binding, now: float, offset: float) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dhcpd.identity import BY_CLIENT_ID, container_of
 from dhcpd.leases import DECLINED, FREE, Row
 from dhcpd.pool import dotted
 from dhcpd.values import address
+from router.text import hardware_address
 from router.times import iso_time, point
 
 FILE_NAME = "history.db"
@@ -211,17 +212,10 @@ def _find(database: sqlite3.Connection, asked: Question) -> Iterator[tuple[Any, 
     if asked.node is not None:
         tests.append("(hostname = ? OR mac = ? OR client = ?)")
         name = asked.node.encode(errors="replace")
-        values += [name.decode(), _mac(asked.node), b"c" + name]
+        values += [name.decode(), hardware_address(asked.node), b"c" + name]
     where = f"WHERE {' AND '.join(tests)}" if tests else ""
     query = f"SELECT {_COLUMNS} {_FROM} {where} ORDER BY since DESC, number DESC LIMIT ?"
     yield from database.execute(query, (*values, limit))
-
-
-def _mac(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text.replace(":", "").replace("-", ""))
-    except ValueError:
-        return b""
 
 
 def _shown(*found: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from router import RefusedError, kept
 from router.config import ConfigError, parse
 from router.nodes import node_name
 from router.settings import Config, Entry
+from router.view import reservation_fields
 
 if TYPE_CHECKING:
     from router.app import App
@@ -231,18 +232,8 @@ def rows(config: Config) -> list[Row]:
 
 
 def _shown(vlan: str, one: Reservation, origin: str) -> Row:
-    macs = [mac.hex(":") for mac in one.macs]
-    return {
-        "vlan": vlan,
-        "name": one.name,
-        "mac": macs[0] if macs else None,
-        "macs": macs,
-        "client_id": None if one.client_id is None else one.client_id.hex(":"),
-        "container": one.container,
-        "address": None if one.address is None else dotted(one.address),
-        "origin": origin,
-        "problem": None,
-    }
+    fields = reservation_fields(one)
+    return {"vlan": vlan, **fields, "mac": next(iter(fields["macs"]), None), "origin": origin, "problem": None}
 
 
 def _shown_aside(entry: Entry, why: str) -> Row:

@@ -22,3 +22,12 @@ def _escaped(one: str) -> str:
         return one
     code = ord(one)
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def hardware_address(text: str) -> bytes | None:
+    """The six bytes of a MAC as people write it, with colons, hyphens or nothing in between; None when it is none."""
+    digits = text.replace(":", "").replace("-", "")
+    try:
+        return bytes.fromhex(digits) if len(digits) == 12 else None
+    except ValueError:
+        return None

@@ -11,6 +11,7 @@ from dhcpd.identity import container_of
 from dhcpd.leases import BOUND, NEVER, Binding
 from dhcpd.pool import dotted
 from dhcpd.server import Server
+from dhcpd.settings import Reservation
 from router.times import iso_time
 
 if TYPE_CHECKING:
@@ -61,6 +62,17 @@ def lease(engine: Engine, address: int, now: float, offset: float) -> JsonObject
     if row["container"]:
         row["kind"] = "container"
     return row
+
+
+def reservation_fields(one: Reservation) -> JsonObject:
+    """``name``, ``address``, ``macs``, ``client_id`` and ``container``."""
+    return {
+        "name": one.name,
+        "address": None if one.address is None else dotted(one.address),
+        "macs": [mac.hex(":") for mac in one.macs],
+        "client_id": one.client_id.hex(":") if one.client_id else None,
+        "container": one.container,
+    }
 
 
 def lease_counts(engine: Engine, now: float) -> Counter[str]:

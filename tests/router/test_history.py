@@ -60,6 +60,13 @@ def times(one: dict[str, Any]) -> tuple[int, int | None]:
     return seconds[0], seconds[1]
 
 
+def test_a_container_whose_mac_is_not_known_yet_is_found_by_its_own_name_only(tmp_path: Path) -> None:
+    kept(tmp_path, (row(mac=b"", client=b"cweb", hostname=""), START))
+    path = tmp_path / FILE_NAME
+    assert [one["container"] for one in read(path, Question(node="web"))] == ["web"]
+    assert read(path, Question(node="printer")) == []
+
+
 def test_a_lease_is_a_period(tmp_path: Path) -> None:
     (one,) = kept(tmp_path, (row(client=b"i\1ab", client_id=b"\1ab"), START))
     assert one == {
