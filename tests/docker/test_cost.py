@@ -36,7 +36,8 @@ def wide(managed: Managed) -> Iterator[Managed]:
     managed.engine.network("br0net", "10.0.1.0/24", "10.0.1.1", "10.0.1.128/25", "br0")
     yield managed
     managed.engine.remove_containers()
-    managed.engine.docker("network", "rm", "br0net")
+    removed = lambda: managed.engine.docker("network", "rm", "br0net", check=False)  # noqa: E731
+    wait_until(removed, 20, "a busy engine to count no endpoint of a removed container any more")
 
 
 def test_the_broker_costs_little(wide: Managed, count: Count, record_property: Figure) -> None:
