@@ -44,7 +44,8 @@ def lanward(folder: Path, subnets: list[Subnet]) -> Launch:
     config = folder / "lanward.toml"
     config.write_text("\n".join(_lanward_vlan(s) for s in subnets))
     words = ["run", "--config", str(config), "--state", str(folder / "state")]
-    return Launch([str(loadgen.ROOT / ".venv/bin/lanward"), *words])
+    # The modules are compiled as in the image, whatever the shell that measures has set.
+    return Launch([str(loadgen.ROOT / ".venv/bin/lanward"), *words], {"PYTHONDONTWRITEBYTECODE": ""})
 
 
 def _lanward_vlan(s: Subnet) -> str:
