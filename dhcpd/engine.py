@@ -210,10 +210,13 @@ class Engine:
         """Commit the lease, then ACK (RFC 2131 section 4.3.2)."""
         options = message.options
         times = self._lease_times(options.get(opt.LEASE_TIME))
-        bound = self._bind(node, address, options.get(opt.CLIENT_ID, b""), host_name(options), times.lease, now)
-        return bound._replace(send=self._reply(message, node, Type.ACK, address, times))
+        client_id = options.get(opt.CLIENT_ID, b"")
+        rows, note = self._bind(node, address, client_id, host_name(options), times.lease, now)
+        return Decision(rows, self._reply(message, node, Type.ACK, address, times), note)
 
-    def _bind(self, node: Node, address: int, client_id: bytes, hostname: str, lease: int, now: float) -> Decision:
+    def _bind(
+        self, node: Node, address: int, client_id: bytes, hostname: str, lease: int, now: float
+    ) -> tuple[list[Row], Note]:
         """The rows and the note of a lease of so many seconds. A reservation's name goes before the node's own."""
         second = int(now)
         reservation = node.reservation
@@ -237,7 +240,7 @@ class Engine:
             self._allocator.give_back(rows[1].address)
         if row.client != node.owner and (old := self.book.by_owner.get(row.client)) is not None and old.is_live(now):
             rows.append(self.book.release(old, second))
-        return Decision(rows, None, self._note("info", "renewed" if renewed else "granted", row))
+        return rows, self._note("info", "renewed" if renewed else "granted", row)
 
     def _lease_times(self, requested: bytes | None) -> Times:
         scope = self.scope
@@ -366,8 +369,8 @@ class Engine:
         if held is not None and held.address == address and self._is_fresh(held, node, now):
             return address, NOTHING
         node = node._replace(mac=mac or (b"" if held is None else held.mac))
-        decision = self._bind(node, address, b"", hostname, self._times.lease, now)
-        return address, decision._replace(probes=(address,) if probe else ())
+        rows, note = self._bind(node, address, b"", hostname, self._times.lease, now)
+        return address, Decision(rows, None, note, (address,) if probe else ())
 
     def _is_fresh(self, held: Binding, node: Node, now: float) -> bool:
         """Whether a container's lease needs no renewal: the same interface has it, and its T1 is not reached."""

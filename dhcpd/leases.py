@@ -154,8 +154,7 @@ class Book:
                 self.forget(holder)
             binding = Binding(row, owner)
             self.by_owner[owner] = self.by_address[row.address] = binding
-        if row.address in self.idle:
-            del self.idle[row.address]
+        self.idle.pop(row.address, None)
         self._time(binding)
         return rows
 
