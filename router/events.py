@@ -10,22 +10,21 @@ import json
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from itertools import islice
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from dhcpd.decision import Note
 from dhcpd.identity import container_of
 from dhcpd.leases import BOUND, DECLINED, Row
 from dhcpd.pool import dotted
-from router.times import iso_time
+from router.times import iso_millis, iso_time
 
 KEPT = 1000
-"""Events that the bus remembers, and that may wait for one subscriber."""
+"""Events that the bus remembers."""
 MAX_SUBSCRIBERS = 32
-
+SLICE = 8
+"""Events rendered between two turns of the loop: an ACK that is due waits 0.1 ms for it."""
 
 _ENDED = {"state": "expired", "hostname": None, "container": None}
 
@@ -34,22 +33,15 @@ class BusyError(Exception):
     """There are `MAX_SUBSCRIBERS` already."""
 
 
-class Change(NamedTuple):
-    """A row that is on the disk, at a service time."""
-
-    vlan: str
-    row: Row
-    now: float
+_encode = json.JSONEncoder(default=str, check_circular=False).encode
 
 
-@dataclass(slots=True)
-class Event:
-    """``at`` is wall clock time. All who watch have the same object: it is rendered once."""
+class Event(NamedTuple):
+    """``at`` is wall clock time. ``what`` is a note, or (VLAN, row, service time) of a row that is on the disk."""
 
     id: int
     at: float
-    what: Note | Change
-    _block: str = field(default="", repr=False, compare=False)
+    what: Note | tuple[str, Row, float]
 
     @property
     def name(self) -> str:
@@ -57,8 +49,7 @@ class Event:
 
     def shown(self) -> dict[str, Any]:
         """``{"id", "at", "level", "event", ...fields}``, as `GET /events` tells it."""
-        at = datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        head: dict[str, Any] = {"id": self.id, "at": at, "level": "info", "event": self.name}
+        head: dict[str, Any] = {"id": self.id, "at": iso_millis(self.at), "level": "info", "event": self.name}
         if isinstance(self.what, Note):
             head["level"] = self.what.level
             return head | self.what.fields | head
@@ -66,12 +57,11 @@ class Event:
 
     def text(self) -> str:
         """One JSON object on one line."""
-        return json.dumps(self.shown(), default=str)
+        return _encode(self.shown())
 
-    def block(self) -> str:
+    def block(self) -> bytes:
         """As a server-sent event."""
-        self._block = self._block or f"id: {self.id}\nevent: {self.name}\ndata: {self.text()}\n\n"
-        return self._block
+        return f"id: {self.id}\nevent: {self.name}\ndata: {self.text()}\n\n".encode()
 
 
 def lease_fields(vlan: str, row: Row, now: float, at: float) -> dict[str, Any]:
@@ -91,56 +81,21 @@ def lease_fields(vlan: str, row: Row, now: float, at: float) -> dict[str, Any]:
     }
 
 
-def _event(number: int, at: float, what: Note | tuple[str, Row, float]) -> Event:
-    return Event(number, at, what if isinstance(what, Note) else Change(*what))
-
-
-class Subscription:
-    """The events that wait for one reader: the latest `KEPT`, older ones are lost and counted in ``lost``."""
-
-    def __init__(self, backlog: Iterable[Event], *, has_gap: bool) -> None:
-        self.lost = int(has_gap)
-        self._waiting: deque[Event] = deque(backlog, maxlen=KEPT)
-        self._news = asyncio.Event()
-        self._is_closed = False
-        if self._waiting or has_gap:
-            self._news.set()
-
-    def put(self, event: Event) -> None:
-        self.lost += len(self._waiting) == KEPT
-        self._waiting.append(event)
-        self._news.set()
-
-    def close(self) -> None:
-        """Nothing more will come."""
-        self._is_closed = True
-        self._news.set()
-
-    async def take(self, seconds: float) -> tuple[list[Event], int] | None:
-        """What waits, and how many were lost before it, as soon as there is some; nothing after so many seconds, None
-        when nothing more will come."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        except TimeoutError:
-            return [], 0
-        if self._is_closed:
-            return None
-        self._news.clear()
-        events, lost = list(self._waiting), self.lost
-        self._waiting.clear()
-        self.lost = 0
-        return events, lost
-
-
 class Bus:
-    """Takes notes and changed leases, keeps the last `KEPT` of them, and gives them to its subscribers."""
+    """Takes notes and changed leases, keeps the last `KEPT` of them, and tells its subscribers."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.news = asyncio.Event()
+        """Set and cleared at once, for those who wait, when something has happened."""
+        self.is_closed = False
+        self.last = random.getrandbits(50)  # no id of a former run is mistaken for one of this, whatever the clock
+        """The id of the last event; each has the next one."""
         self._clock = clock
-        self._last = random.getrandbits(50)  # no id of a former run is mistaken for one of this, whatever the clock
         self._ring: deque[tuple[int, float, Note | tuple[str, Row, float]]] = deque(maxlen=KEPT)
         self._subscriptions: set[Subscription] = set()
+        self._blocks: deque[bytes] = deque(maxlen=KEPT)
+        self._rendered = self.last
+        """The id of the last of the blocks."""
 
     def tee(self, log: Callable[[Note], None]) -> Callable[[Note], None]:
         """A log that writes to ``log``, and to the bus."""
@@ -154,41 +109,57 @@ class Bus:
         return both
 
     def put(self, note: Note) -> None:
-        self._last += 1
-        self._ring.append((self._last, self._clock(), note))
-        if self._subscriptions:
-            self._deliver(1)
+        self.last += 1
+        self._ring.append((self.last, self._clock(), note))
+        self._wake()
 
     def changed(self, vlan: str, rows: Sequence[Row], now: float) -> None:
         """Leases of a VLAN are on the disk."""
-        number, at = self._last, self._clock()
+        number, at = self.last, self._clock()
         for row in rows:
             number += 1
             self._ring.append((number, at, (vlan, row, now)))
-        self._last = number
-        if self._subscriptions:
-            self._deliver(len(rows))
+        self.last = number
+        self._wake()
 
-    def _deliver(self, count: int) -> None:
-        events = self.latest(count)
-        for one in self._subscriptions:
-            one.lost += count - len(events)
-            for event in events:
-                one.put(event)
+    def _wake(self) -> None:
+        if self._subscriptions:
+            self.news.set()
+            self.news.clear()
 
     def latest(self, most: int) -> list[Event]:
         """The last events, oldest first."""
-        start = max(0, len(self._ring) - most)
-        return [_event(*one) for one in islice(self._ring, start, None)]
+        return [Event._make(self._ring[at]) for at in range(-min(most, len(self._ring)), 0)]
+
+    async def blocks_after(self, number: int) -> tuple[list[bytes], int]:
+        """The events after that id as server-sent ones, each rendered once for all who watch, and the id of the last:
+        as many as are still there."""
+        last = self.last
+        if number < self._rendered - len(self._blocks):
+            self._blocks.clear()
+            self._rendered = number
+        while self._rendered < last:
+            self._render(SLICE)
+            await asyncio.sleep(0)
+        count = min(self._rendered - number, len(self._blocks))
+        return [self._blocks[at] for at in range(-count, 0)], self._rendered
+
+    def _render(self, most: int) -> None:
+        """The next blocks."""
+        before = self.last - len(self._ring)
+        if self._rendered < before:
+            self._blocks.clear()
+            self._rendered = before
+        for number in range(self._rendered, min(self._rendered + most, self.last)):
+            self._blocks.append(Event._make(self._ring[number - before]).block())
+            self._rendered = number + 1
 
     def subscribe(self, after: int | None = None) -> Subscription:
         """What happens from now on, or after the event of that id. Raises `BusyError`."""
         if len(self._subscriptions) >= MAX_SUBSCRIBERS:
             raise BusyError(f"{MAX_SUBSCRIBERS} watch already: end one of them")
-        oldest = self._ring[0][0] if self._ring else self._last + 1
-        has_gap = after is not None and not oldest - 1 <= after <= self._last
-        backlog = [] if after is None or has_gap else self.latest(self._last - after)
-        subscription = Subscription(backlog, has_gap=has_gap)
+        has_gap = after is not None and not self.last - len(self._ring) <= after <= self.last
+        subscription = Subscription(self, self.last if after is None or has_gap else after, has_gap=has_gap)
         self._subscriptions.add(subscription)
         return subscription
 
@@ -197,5 +168,29 @@ class Bus:
 
     def close(self) -> None:
         """End all subscriptions."""
-        for one in self._subscriptions:
-            one.close()
+        self.is_closed = True
+        self.news.set()
+
+
+class Subscription:
+    """How far one reader has come: whoever is slow loses what the bus keeps no longer, and has nothing kept for it."""
+
+    def __init__(self, bus: Bus, seen: int, *, has_gap: bool) -> None:
+        self._bus = bus
+        self._seen = seen
+        self._lost = int(has_gap)
+
+    async def take(self, seconds: float) -> tuple[list[bytes], int] | None:
+        """What has happened since, as server-sent events, and how many were lost before that, as soon as there is some;
+        nothing after so many seconds, None when nothing more will come."""
+        bus = self._bus
+        if not self._lost and bus.last == self._seen:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await bus.news.wait()
+        if bus.is_closed:
+            return None
+        blocks, last = await bus.blocks_after(self._seen)
+        lost = self._lost + last - self._seen - len(blocks)
+        self._seen, self._lost = last, 0
+        return blocks, lost

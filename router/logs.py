@@ -7,12 +7,13 @@ import json
 import sys
 import time
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache
 from json.encoder import encode_basestring_ascii as escape
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dhcpd.decision import Note
 from router.text import harmless
+from router.times import iso_millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,17 +59,10 @@ def configured(stream: TextIO) -> Callable[[Note], None]:
 _encode = json.JSONEncoder(default=str, check_circular=False).encode
 
 
-@lru_cache(maxsize=1)
-def _second(now: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-
-
 def _json_line(_logger: WrappedLogger, level: str, event: EventDict) -> str:
     """One JSON object; structlog's own chain of timestamp, level and renderer takes five times as long."""
-    now = time.time()
-    second = int(now)
     fields = [f", {escape(key)}: {escape(one) if type(one) is str else _encode(one)}" for key, one in event.items()]
-    return f'{{"time": "{_second(second)}.{int((now - second) * 1000):03}Z", "level": "{level}"{"".join(fields)}}}'
+    return f'{{"time": "{iso_millis(time.time())}", "level": "{level}"{"".join(fields)}}}'
 
 
 def _harmless(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _CLOCK = re.compile(r"(?:(today|yesterday|last night)\b ?)?(?:([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?)?")
 _AGO = re.compile(r"([0-9]{1,6}) ?(s|m|h|d)(?:econds?|inutes?|in|ours?|ays?)?(?: ago)?")
@@ -48,4 +49,16 @@ def _is_evening(hour: int, found: datetime, now: datetime) -> bool:
 
 def iso_time(seconds: float) -> str:
     """ISO 8601 in UTC, whole seconds."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{_second(int(seconds // 1))}Z"
+
+
+def iso_millis(seconds: float) -> str:
+    """ISO 8601 in UTC, to the millisecond."""
+    whole = int(seconds // 1)
+    return f"{_second(whole)}.{int((seconds - whole) * 1000):03}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> str:
+    """What happens together is written with the same second, and leases that begin together end together."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

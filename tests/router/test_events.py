@@ -11,7 +11,7 @@ import pytest
 from dhcpd.decision import Note
 from dhcpd.identity import container_key
 from dhcpd.leases import BOUND, DECLINED, FREE, Row
-from router.events import KEPT, MAX_SUBSCRIBERS, Bus, BusyError, Event, Subscription
+from router.events import KEPT, MAX_SUBSCRIBERS, Bus, BusyError, Subscription
 from tests.dhcpd.script import START, ip, mac
 
 
@@ -24,12 +24,12 @@ def note(number: int) -> Note:
     return Note("info", "granted", {"number": number})
 
 
-def waiting(subscription: Subscription) -> tuple[list[Event], int] | None:
+def waiting(subscription: Subscription) -> tuple[list[bytes], int] | None:
     return asyncio.run(subscription.take(0.01))
 
 
-def numbers(events: list[Event]) -> list[int]:
-    return [one.shown()["number"] for one in events]
+def numbers(blocks: list[bytes]) -> list[int]:
+    return [json.loads(one.partition(b"data: ")[2])["number"] for one in blocks]
 
 
 def test_a_note_goes_to_the_log_and_to_the_bus() -> None:
