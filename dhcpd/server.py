@@ -98,7 +98,8 @@ class Host:
         waiting = [one for one in decided if one[1].rows]
         if waiting:
             batch = [(server.vlan_id, row) for server, decision in waiting for row in decision.rows]
-            self.store.commit(batch, partial(self._committed, waiting, began, monotonic()))
+            done = partial(self._committed, waiting, began, monotonic())
+            self.store.commit(batch, done, alone=len(decided) == 1)
         sent = 0
         for server, decision in decided:
             if not decision.rows and decision is not NOTHING:

@@ -1,7 +1,9 @@
 """The lease database: one SQLite file for all VLANs, written by one thread, many leases to a commit.
 
 The loop hands over batches and goes on. The writer takes all that wait as one transaction, and a batch counts as done
-when its rows are synced to the disk. Reading happens at the start, and when a VLAN is added to a running service.
+when its rows are synced to the disk. Where the disk is quick and nobody else waits, the loop writes by itself, for the
+two changes of thread take as long as the disk does. Reading happens at the start, and when a VLAN is added to a running
+service.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
+from time import monotonic
 from zlib import crc32
 
 from dhcpd.database import (
@@ -42,12 +45,19 @@ why it is not. Must not raise."""
 Job = tuple[Batch | None, Done]
 """None: write something, to see whether that works."""
 
+Post = Callable[[Callable[[], None]], object]
+"""Makes the loop thread call a function soon, and may be called from any thread (``loop.call_soon_threadsafe``)."""
+
 CHUNK = 64
 """Rows in one statement. More would not be cheaper, and every smaller number is a statement that SQLite compiles once
 and keeps."""
 
 MAX_RECENT = 512
 """Rows before the recent ones are moved: enough that those of one VLAN share pages, few enough for a short pause."""
+
+QUICK_SECONDS, MIN_QUICK = 0.001, 32
+"""So many commits in a row that took less say that the disk is quick. A memory card never is, and a disk that falters
+holds up the loop once."""
 
 _VLAN_IDS = 0xFFFFFF
 """24 bits, as many as leave a row's key at 8 bytes in SQLite's variable-length integers."""
@@ -84,6 +94,10 @@ class Store:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._finished: deque[tuple[Done, Exception | None]] = deque()
         self._posted = False
+        self._waiting = 0
+        """Batches that the writer has, and its beginning."""
+        self._quick = 0
+        """Commits in a row that were."""
         self._writer: Thread | None = None
 
     def vlan_id(self, name: str) -> int:
@@ -129,19 +143,32 @@ class Store:
         (stamp,) = self._database.execute(query, (LATEST,)).fetchone()
         return int(stamp or 0)
 
-    def start(self, post: Callable[[Callable[[], None]], object]) -> None:
-        """Start the writer. ``post`` makes the loop thread call a function soon, and may be called from any thread
-        (``loop.call_soon_threadsafe``)."""
+    def start(self, post: Post) -> None:
+        """Start the writer."""
+        self._waiting += 1
         self._writer = Thread(target=self._run, args=(post,), name="lease-writer")
         self._writer.start()
 
-    def commit(self, batch: Batch, done: Done) -> None:
-        """Have the batch written. Never blocks; how many batches may wait is the caller's to bound."""
-        self._queue.put((batch, done))
+    def commit(self, batch: Batch, done: Done, *, alone: bool = False) -> None:
+        """Have the batch written; how many batches may wait is the caller's to bound. ``alone``: nobody waits for the
+        loop, so it may be written, and ``done`` called, before this returns, if that is quick."""
+        if alone and not self._waiting and self._quick >= MIN_QUICK and self._is_short(batch):
+            done(self._attempt(batch))
+        else:
+            self._hand_over((batch, done))
+
+    def _is_short(self, batch: Batch) -> bool:
+        """Whether it is one statement."""
+        is_due = self._recent + len(batch) >= MAX_RECENT
+        return not is_due and len(batch) <= CHUNK and all(vlan in self._named for vlan, _ in batch)
+
+    def _hand_over(self, job: Job) -> None:
+        self._waiting += 1
+        self._queue.put(job)
 
     def touch(self, done: Done) -> None:
         """Find out whether the disk takes what is written: a change that changes nothing, synced as all are."""
-        self._queue.put((None, done))
+        self._hand_over((None, done))
 
     def close(self) -> None:
         """Write what waits, report it, and let go of the folder."""
@@ -157,26 +184,31 @@ class Store:
         self._posted = False
         while self._finished:
             done, error = self._finished.popleft()
+            self._waiting -= 1
             done(error)
 
     # -- on the writer thread
 
-    def _run(self, post: Callable[[Callable[[], None]], object]) -> None:
+    def _run(self, post: Post) -> None:
         with suppress(OSError, sqlite3.Error):
             grow_log(self._path, LOG_PAGES)
             self._database.execute("DELETE FROM lease WHERE state = 0")
+        self._finish([(None, lambda _error: None)], None, post)
         running = True
         while running:
             jobs, running = self._wait()
             touches = any(batch is None for batch, _ in jobs)
             error = self._attempt([entry for batch, _ in jobs for entry in batch or ()], touches=touches)
-            self._finished.extend((done, error) for _, done in jobs)
-            if self._finished and not self._posted:
-                self._posted = True
-                with suppress(RuntimeError):  # the loop is closed: `close` delivers
-                    post(self._deliver)
+            self._finish(jobs, error, post)
         with suppress(sqlite3.Error):
             fold(self._database)
+
+    def _finish(self, jobs: Sequence[Job], error: Exception | None, post: Post) -> None:
+        self._finished.extend((done, error) for _, done in jobs)
+        if self._finished and not self._posted:
+            self._posted = True
+            with suppress(RuntimeError):  # the loop is closed: `close` delivers
+                post(self._deliver)
 
     def _wait(self) -> tuple[list[Job], bool]:
         """All jobs that wait, at least one, and whether more may come."""
@@ -188,8 +220,11 @@ class Store:
             jobs.append(job)
         return jobs, True
 
+    # -- on the thread that writes
+
     def _attempt(self, rows: Batch, *, touches: bool = False) -> Exception | None:
         """Commit the rows, if need be to a new database after the present one turned out to be damaged."""
+        began = monotonic()
         try:
             try:
                 if touches:
@@ -204,15 +239,17 @@ class Store:
                 self._recent = 0
                 self._write(rows)
         except Exception as error:  # noqa: BLE001 - whatever it was, the loop waits for an answer
+            self._quick = 0
             return error
+        self._quick = self._quick + 1 if monotonic() - began < QUICK_SECONDS else 0
         return None
 
     def _write(self, rows: Batch) -> None:
-        unnamed = {vlan for vlan, _ in rows} - self._named
         is_due = self._recent + len(rows) >= MAX_RECENT
-        if not unnamed and not is_due and len(rows) <= CHUNK:
+        if self._is_short(rows):
             self._insert(rows)
         else:
+            unnamed = {vlan for vlan, _ in rows} - self._named
             with transaction(self._database):
                 for vlan in unnamed:
                     self._database.execute("INSERT OR REPLACE INTO vlan VALUES (?, ?)", (vlan, self._names[vlan]))

@@ -59,7 +59,8 @@ class FakeStore:
     def vlan_id(self, _name: str) -> int:
         return 7
 
-    def commit(self, batch: Sequence[tuple[int, Row]], done: Done) -> None:
+    def commit(self, batch: Sequence[tuple[int, Row]], done: Done, *, alone: bool = False) -> None:
+        del alone
         self.batches.append((batch, done))
 
 

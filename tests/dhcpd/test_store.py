@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dhcpd import store
 from dhcpd.leases import BOUND, DECLINED, FREE, Row
 from dhcpd.store import Store, StoreError
 from tests.dhcpd.stores import FIRST, VLAN, Running, lease, read, running, write
@@ -103,6 +104,57 @@ def test_batches_finish_in_order_with_few_wakeups(service: Running) -> None:
         service.turn()
     assert finished == list(range(500))
     assert service.wakeups < 100
+
+
+@pytest.fixture
+def quick(service: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
+    """On a disk that was quick so far."""
+    monkeypatch.setattr(store, "QUICK_SECONDS", 60)
+    for batch in range(store.MIN_QUICK):
+        assert service.commit([lease(batch)]) is None
+    return service
+
+
+def at_once(service: Running, *numbers: int) -> list[Exception | None]:
+    """The results of a batch as soon as it was handed over, when nobody else waits."""
+    results: list[Exception | None] = []
+    number = service.store.vlan_id(VLAN)
+    service.store.commit([(number, lease(one)) for one in numbers], results.append, alone=True)
+    return results
+
+
+def test_a_quick_disk_is_written_at_once(quick: Running) -> None:
+    wakeups = quick.wakeups
+    assert at_once(quick, 1000, 1001) == [None]
+    assert {lease(1000), lease(1001)} <= {Row._make(row) for row in quick.store.load(VLAN)}
+    assert quick.wakeups == wakeups
+
+
+def test_a_disk_that_was_slow_once_is_not(quick: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "QUICK_SECONDS", 0)
+    assert at_once(quick, 1000) == [None]
+    monkeypatch.setattr(store, "QUICK_SECONDS", 60)
+    for batch in range(store.MIN_QUICK):
+        assert at_once(quick, batch) == []
+        quick.turn()
+    assert at_once(quick, 1000) == [None]
+
+
+def test_nothing_overtakes_a_batch_that_waits(quick: Running) -> None:
+    order: list[int] = []
+    number = quick.store.vlan_id(VLAN)
+    quick.store.commit([(number, lease(1, since=1))], lambda _: order.append(1))
+    quick.store.commit([(number, lease(1, since=2))], lambda _: order.append(2), alone=True)
+    assert order == []
+    while len(order) < 2:
+        quick.turn()
+    assert order == [1, 2]
+    assert lease(1, since=2) in list(quick.store.load(VLAN))
+
+
+def test_what_takes_long_is_left_to_the_writer(quick: Running) -> None:
+    results = [at_once(quick, number) for number in range(store.MAX_RECENT - store.MIN_QUICK)]
+    assert results == [[None]] * (len(results) - 1) + [[]]
 
 
 def test_close_writes_and_reports_what_waits(tmp_path: Path) -> None:
@@ -233,6 +285,7 @@ def test_read_only_folder_is_refused(tmp_path: Path) -> None:
     program = """
 import sys
 from pathlib import Path
+from dhcpd import store
 from dhcpd.store import Store, StoreError
 try:
     Store(Path(sys.argv[1]))
