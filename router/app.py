@@ -210,17 +210,22 @@ class App:
             asyncio.get_running_loop().call_soon(self._update_forwarding)
 
     def _open(self, vlans: tuple[Vlan, ...]) -> dict[str, Link]:
-        """A link for each VLAN, the open one where there is one on its interface; all of them or `LinkError`."""
+        """A link for each VLAN, the open one where there is one on its interface; all of them or `LinkError`. A VLAN
+        whose interface went away, and that waits for it, has the link that it had."""
         present = (server.link for server in self.servers.values() if server.link.is_there())
         running = {link.interface: link for link in present}
+        waiting = {_place(one) for one in self.config.vlans if one.scope.name in self.lost_interfaces}
         links: dict[str, Link] = {}
-        try:
-            for vlan in vlans:
+        for vlan in vlans:
+            name = vlan.scope.name
+            try:
                 interface = self.legs.interface(vlan)
-                links[vlan.scope.name] = running.get(interface) or Link(interface)
-        except LinkError:
-            self._close(links, keep=running.values())
-            raise
+                links[name] = running.get(interface) or Link(interface)
+            except LinkError:
+                if _place(vlan) not in waiting:
+                    self._close(links, keep=running.values())
+                    raise
+                links[name] = self.servers[name].link
         return links
 
     def _close(self, links: Mapping[str, Link], keep: Iterable[Link]) -> None:
@@ -232,6 +237,7 @@ class App:
     def _serve(self, vlans: tuple[Vlan, ...], links: Mapping[str, Link]) -> None:
         """Change over to these VLANs in one turn of the loop."""
         old, self.servers = self.servers, {}
+        self.lost_interfaces = {name for name in self.lost_interfaces & links.keys() if not links[name].is_there()}
         for server in old.values():
             server.stop()
         for vlan in vlans:
@@ -241,9 +247,9 @@ class App:
             server = self.servers[name] = Server(engine, links[name], self.host)
             if before is not None:
                 server.errors = before.errors
-            server.start()
+            if name not in self.lost_interfaces:
+                server.start()
         self._close({name: server.link for name, server in old.items()}, keep=links.values())
-        self.lost_interfaces.clear()
 
     def _engine(self, scope: Scope, before: Server | None) -> Engine:
         rows = self._load(scope.name) if before is None else before.engine.rows()
@@ -356,3 +362,8 @@ class App:
         if drops:
             self._drops_due = now + 1
             self.log(Note("info", "dropped", {"vlans": drops}))
+
+
+def _place(vlan: Vlan) -> tuple[object, ...]:
+    """What a VLAN's interface is found by."""
+    return vlan.scope.name, vlan.interface, vlan.scope.subnet

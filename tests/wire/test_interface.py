@@ -88,6 +88,28 @@ def test_a_loss_is_logged_once_and_hurts_no_other_vlan(segment: Segment) -> None
     assert segment.status(2)["interface"] == "leg2"
 
 
+def test_what_waits_for_its_interface_stands_in_no_reloads_way(segment: Segment) -> None:
+    segment.service.start(vlan(1) + vlan(2))
+    segment.unplug(2)
+    wait_until(lambda: segment.service.events("interface_lost"), WITHIN, "the loss to be noticed")
+    with Lan(segment) as lan:
+        mac = lan.device(9).mac.hex(":")
+        segment.service.ask("reserve", "vlan1", "--mac", mac, "--name", "camera", "--address", "10.1.0.20")
+        assert lan.device(9).join() == "10.1.0.20"
+    segment.service.reload(vlan(1) + vlan(2, lease_time="2h"))
+    wait_until(lambda: segment.service.events("reloaded"), WITHIN, "the new file")
+    assert not segment.service.events("interface_back")
+    segment.plug(2)
+    served_again(segment)
+    assert segment.status(2)["interface"] == "leg2"
+    segment.unplug(2)
+    wait_until(lambda: len(segment.service.events("interface_lost")) == 2, WITHIN, "the second loss to be noticed")
+    segment.service.reload(vlan(1) + vlan(2, interface="leg3"))
+    wait_until(lambda: segment.service.events("reload_refused"), WITHIN, "the refusal")
+    (refused,) = segment.service.events("reload_refused")
+    assert "interface leg3 does not exist" in str(refused["errors"])
+
+
 def test_a_service_that_lost_an_interface_stops_in_order(segment: Segment) -> None:
     segment.service.start(vlan(1) + vlan(2))
     segment.unplug(2)
