@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ class Reachability:
         self._task: asyncio.Task[None] | None = None
         self._config: Config | None = None
         self._found: JsonObject = {}
+        self._is_closing = False
 
     async def shown(self) -> JsonObject:
         """What ``/verify`` answers: ``rows`` as ``lanward verify --json`` prints them, ``notes`` on what was not
@@ -55,13 +57,18 @@ class Reachability:
         self._task = None
 
     async def close(self) -> None:
+        """A measurement that is under way ends within two seconds, and says nothing."""
+        self._is_closing = True
         if self._task is not None:
             await asyncio.wait([self._task])
 
     async def _measure(self) -> None:
         known = self._known()
         with ThreadPoolExecutor(1, "verify") as thread:  # it goes into other namespaces: no other work finds it there
-            outcome = await asyncio.get_running_loop().run_in_executor(thread, verify.look, known, None)
+            look = partial(verify.look, known, None, lambda: not self._is_closing)
+            outcome = await asyncio.get_running_loop().run_in_executor(thread, look)
+        if self._is_closing:
+            return
         measured, notes = verify.conclude(known, outcome, self._known())
         self._config = known.config
         self._found = self._said(known, iso_time(time()), list(zip(outcome.rows, measured, strict=True)), notes)

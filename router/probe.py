@@ -33,16 +33,19 @@ Enter = Mapping[End, Callable[[], AbstractContextManager[None]]]
 """Source -> what puts the calling thread into its network namespace."""
 
 
-def measure(rows: Sequence[Row], enter: Enter, seconds: float = 1.0) -> list[bool | None]:
+def measure(
+    rows: Sequence[Row], enter: Enter, seconds: float = 1.0, go_on: Callable[[], bool] = lambda: True
+) -> list[bool | None]:
     """Whether each row gets an answer; None when its source cannot be entered, or nothing can be said.
 
     What shall be answered and is not is asked twice. `AT_ONCE` rows are asked at a time, which ends when ``seconds``
-    pass without an answer, after twice as long at most. Raises PermissionError without NET_RAW.
+    pass without an answer, after twice as long at most; then ``go_on`` says whether it is worth while. Raises
+    PermissionError without NET_RAW.
     """
     asked = {number: row for number, row in enumerate(rows) if row.source in enter}
-    answered = _ask(asked, enter, seconds)
+    answered = _ask(asked, enter, seconds, go_on)
     missing = {number: row for number, row in asked.items() if row.expected and number not in answered}
-    answered |= _ask(missing, enter, seconds)
+    answered |= _ask(missing, enter, seconds, go_on)
     return [_result(row, number in answered) if number in asked else None for number, row in enumerate(rows)]
 
 
@@ -52,10 +55,12 @@ def _result(row: Row, is_answered: bool) -> bool | None:
     return None if is_silent else is_answered
 
 
-def _ask(rows: Mapping[int, Row], enter: Enter, seconds: float) -> set[int]:
+def _ask(rows: Mapping[int, Row], enter: Enter, seconds: float, go_on: Callable[[], bool]) -> set[int]:
     """The numbers of the rows that are answered."""
     numbered, answered = list(rows.items()), set[int]()
     for start in range(0, len(numbered), AT_ONCE):
+        if not go_on():
+            break
         answered |= _ask_at_once(numbered[start : start + AT_ONCE], enter, seconds)
     return answered
 

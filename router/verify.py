@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -72,14 +72,15 @@ def verify(state: Path, internet: IPv4Address | None, *, as_json: bool) -> int:
     return int(any(differs(row, result) for row, result in zip(rows, measured, strict=True)))
 
 
-def look(known: Known, internet: IPv4Address | None) -> Outcome:
-    """Measure; takes seconds. The calling thread is in the router's network namespace; it enters those of the
-    containers, and is back at the end. Raises `NotRunningError`."""
+def look(known: Known, internet: IPv4Address | None, go_on: Callable[[], bool] = lambda: True) -> Outcome:
+    """Measure; takes seconds, and ends early when ``go_on`` says that nobody wants to know any more. The calling thread
+    is in the router's network namespace; it enters those of the containers, and is back at the end. Raises
+    `NotRunningError`."""
     config = known.config
     target = internet or (detour() or gateway() if config.wan else None)
     rows = policy.expected(config, known.nodes, [] if target is None else [policy.internet(int(target))])
     with opened(known.running, Path(config.docker.netns)) as entrances:
-        measured = _measure(rows, entrances)
+        measured = _measure(rows, entrances, go_on)
     return Outcome(rows, measured, neighbours(), entrances)
 
 
@@ -118,10 +119,10 @@ def _is_same(one: Shown, other: Shown | None) -> bool:
     return other is not None and all(one.get(key) == other.get(key) for key in ("id", "address", "pinned"))
 
 
-def _measure(rows: Sequence[Row], entrances: Entrances) -> list[bool | None]:
+def _measure(rows: Sequence[Row], entrances: Entrances, go_on: Callable[[], bool]) -> list[bool | None]:
     asked = [row for row in rows if row.source == ROUTER or entrances.asks(row)]
     try:
-        answers = measure(asked, {ROUTER: nullcontext, **entrances.enter})
+        answers = measure(asked, {ROUTER: nullcontext, **entrances.enter}, go_on=go_on)
     except PermissionError:
         raise NotRunningError("not permitted to send echo requests: run as root or with NET_RAW") from None
     found = dict(zip(asked, answers, strict=True))

@@ -94,6 +94,12 @@ def test_many_rows_are_asked_some_at_a_time(alone: probe.Enter, monkeypatch: pyt
     assert probe.measure(rows, alone, 0.05) == [True, False] * 8
 
 
+def test_no_more_are_asked_when_nobody_wants_to_know(alone: probe.Enter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "AT_ONCE", 3)
+    wanted = iter([True, False, False])
+    assert probe.measure([row(LOOPBACK)] * 8, alone, go_on=lambda: next(wanted)) == [True] * 3 + [False] * 5
+
+
 def test_what_the_sources_own_rules_drop_is_not_answered(alone: probe.Enter) -> None:
     with alone[ROUTER]():
         subprocess.run(["nft", "table ip own { chain out { type filter hook output priority 0; drop; }; }"], check=True)
@@ -156,7 +162,7 @@ class Service:
         monkeypatch.setattr(client, "get", self.get)
         monkeypatch.setattr(verify, "load", lambda *_: self.config)
         monkeypatch.setattr(verify, "neighbours", lambda: known)
-        monkeypatch.setattr(verify, "measure", lambda rows, _: [self.answered for _ in rows])
+        monkeypatch.setattr(verify, "measure", lambda rows, *_, **__: [self.answered for _ in rows])
 
     def get(self, _: Path, target: str) -> Any:
         return {"/status": {"config": "lanward.toml", "docker": self.docker}, "/leases": self.leases}[target]
@@ -251,7 +257,7 @@ def test_a_container_that_goes_meanwhile_is_no_difference(
 ) -> None:
     service.with_container(WEB)
 
-    def goes(rows: Sequence[Row], _: probe.Enter) -> list[bool]:
+    def goes(rows: Sequence[Row], *_: object, **__: object) -> list[bool]:
         service.docker = {"connected": True, "containers": [WEB | {"pinned": "later"}]}
         return [one.target.name != "web" for one in rows]
 
@@ -269,7 +275,7 @@ def test_without_a_running_service(tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.usefixtures("service")
 def test_without_privilege(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> None:
+    def refused(*_: object, **__: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(verify, "measure", refused)
