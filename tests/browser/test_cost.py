@@ -139,7 +139,7 @@ def test_five_pages_do_not_hold_up_dhcp(segment: Segment, record_property: Recor
     for _ in range(3):
         for number, found in figures.items():
             with pages(segment.service.state, number):
-                found.append(segment.load("direct", rate=200, seconds=1.5, first=first, pid=pid))
+                found.append(segment.load("direct", rate=200, seconds=4, first=first, pid=pid))
             first += 1000
     told = []
     for kind in ("p50", "p99"):
