@@ -35,8 +35,9 @@ Decided = tuple["Server", Decision]
 class Host:
     """What the servers of one process share: the clock, the log, the store, and one reader of the event loop.
 
-    ``clock`` gives service time, ``log`` takes the notes, ``committed`` is told a VLAN's rows that are on disk before
-    their answers leave. A round serves every VLAN that has something to read, and all their leases are one commit.
+    ``clock`` gives service time, ``log`` takes the notes. Of a VLAN's rows that are on disk ``admit`` is told before
+    their answers leave, for what has to be there with the lease, and ``tell`` after that. A round serves every VLAN
+    that has something to read, and all their leases are one commit.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Host:
         store: Store,
         clock: Callable[[], float],
         log: Callable[[Note], None],
-        committed: Callable[[str, Sequence[Row]], None] = lambda _vlan, _rows: None,
+        admit: Callable[[str, Sequence[Row]], None] = lambda _vlan, _rows: None,
+        tell: Callable[[str, Sequence[Row]], None] = lambda _vlan, _rows: None,
     ) -> None:
         self.store = store
         self.now = clock
         self.log = log
-        self.committed = committed
+        self.admit = admit
+        self.tell = tell
         self.commit_error: str | None = None
         """Why the last leases could not be written, None when they were."""
         self.offer_seconds, self.ack_seconds, self.commit_seconds = Histogram(), Histogram(), Histogram()
@@ -224,9 +227,11 @@ class Server:
             fields = {"vlan": self.engine.scope.name, "leases": len(decisions), "error": str(error)}
             self._log(Note("error", "commit_failed", fields))
             return
-        self._host.committed(self.engine.scope.name, [row for decision in decisions for row in decision.rows])
+        rows = [row for decision in decisions for row in decision.rows]
+        self._host.admit(self.engine.scope.name, rows)
         for decision in decisions:
             self.finish(decision)
+        self._host.tell(self.engine.scope.name, rows)
 
     def finish(self, decision: Decision) -> None:
         """Do what comes after the commit."""

@@ -55,7 +55,7 @@ and keeps."""
 MAX_RECENT = 512
 """Rows before the recent ones are moved: enough that those of one VLAN share pages, few enough for a short pause."""
 
-QUICK_SECONDS, MIN_QUICK = 0.001, 32
+QUICK_SECONDS, MIN_QUICK = 0.002, 8
 """So many commits in a row that took less say that the disk is quick. A memory card never is, and a disk that falters
 holds up the loop once."""
 

@@ -78,7 +78,7 @@ class App:
         loop = asyncio.get_running_loop()
         self.store = Store(self.state)
         self.history = History(self.state, self.config.history)
-        self.host = Host(self.store, self.now, self.log, self._committed)
+        self.host = Host(self.store, self.now, self.log, self._admit, self._tell)
         try:
             self.kept.tidy(self.config.kept)
             self._stamp = self.store.latest()
@@ -202,12 +202,14 @@ class App:
     def _update_forwarding(self) -> None:
         self.forwarding.update(self.config, self.servers, self.now())
 
-    def _committed(self, vlan: str, rows: Sequence[Row]) -> None:
+    def _admit(self, vlan: str, rows: Sequence[Row]) -> None:
+        if self.forwarding.committed(vlan, rows, self.now()):
+            asyncio.get_running_loop().call_soon(self._update_forwarding)
+
+    def _tell(self, vlan: str, rows: Sequence[Row]) -> None:
         now = self.now()
         self.bus.changed(vlan, rows, now)
         self.history.put(vlan, rows, now)
-        if self.forwarding.committed(vlan, rows, now):
-            asyncio.get_running_loop().call_soon(self._update_forwarding)
 
     def _open(self, vlans: tuple[Vlan, ...]) -> dict[str, Link]:
         """A link for each VLAN, the open one where there is one on its interface; all of them or `LinkError`. A VLAN
