@@ -230,11 +230,19 @@ class Server:
         rows = [row for decision in decisions for row in decision.rows]
         self._host.admit(self.engine.scope.name, rows)
         for decision in decisions:
-            self.finish(decision)
+            self._send(decision)
         self._host.tell(self.engine.scope.name, rows)
+        for decision in decisions:
+            if decision.note is not None:
+                self._log(decision.note)
 
     def finish(self, decision: Decision) -> None:
         """Do what comes after the commit."""
+        self._send(decision)
+        if decision.note is not None:
+            self._log(decision.note)
+
+    def _send(self, decision: Decision) -> None:
         link, send = self.link, decision.send
         try:
             if send is not None:
@@ -246,8 +254,6 @@ class Server:
                 link.ask(address)
         except OSError as error:
             self._failed("send", error)
-        if decision.note is not None:
-            self._log(decision.note)
 
     def _failed(self, what: str, error: OSError) -> None:
         """A full queue or an interface that is going away: the client asks again."""
