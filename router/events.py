@@ -6,7 +6,6 @@ For the loop's thread. What is not looked at is not rendered: a storm of leases 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections import deque
@@ -18,6 +17,7 @@ from dhcpd.decision import Note
 from dhcpd.identity import container_of
 from dhcpd.leases import BOUND, DECLINED, Row
 from dhcpd.pool import dotted
+from router.text import members
 from router.times import iso_millis, iso_time
 
 KEPT = 1000
@@ -33,7 +33,7 @@ class BusyError(Exception):
     """There are `MAX_SUBSCRIBERS` already."""
 
 
-_encode = json.JSONEncoder(default=str, check_circular=False).encode
+_OWN = {"id", "at", "level", "event"}
 
 
 class Event(NamedTuple):
@@ -47,17 +47,15 @@ class Event(NamedTuple):
     def name(self) -> str:
         return self.what.event if isinstance(self.what, Note) else "lease"
 
-    def shown(self) -> dict[str, Any]:
-        """``{"id", "at", "level", "event", ...fields}``, as `GET /events` tells it."""
-        head: dict[str, Any] = {"id": self.id, "at": iso_millis(self.at), "level": "info", "event": self.name}
-        if isinstance(self.what, Note):
-            head["level"] = self.what.level
-            return head | self.what.fields | head
-        return head | lease_fields(*self.what, self.at)
-
     def text(self) -> str:
-        """One JSON object on one line."""
-        return _encode(self.shown())
+        """``{"id", "at", "level", "event", ...fields}`` in JSON on one line, as `GET /events` tells it."""
+        if isinstance(self.what, Note):
+            level, name, fields = self.what
+            fields = {key: one for key, one in fields.items() if key not in _OWN}
+        else:
+            level, name, fields = "info", "lease", lease_fields(*self.what, self.at)
+        head = f'{{"id": {self.id}, "at": "{iso_millis(self.at)}", "level": "{level}", "event": "{name}"'
+        return f"{head}{members(fields)}}}"
 
     def block(self) -> bytes:
         """As a server-sent event."""

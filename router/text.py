@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii as escape
+from typing import Any
+
+_encode = json.JSONEncoder(default=str, check_circular=False).encode
+
+
+def members(fields: Mapping[str, Any]) -> str:
+    """``, "name": value`` of each, in JSON; what that has not is written as text. Half as long as ``json`` takes: it is
+    done for every lease."""
+    return "".join([f", {escape(key)}: {_value(one)}" for key, one in fields.items()])
+
+
+def _value(one: object) -> str:
+    if type(one) is str:
+        return escape(one)
+    return "null" if one is None else _encode(one)
+
 
 def harmless(text: str) -> str:
     """On one line of a terminal: control characters, escapes and marks of direction are spelled out (``\\x1b``)."""

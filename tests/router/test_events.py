@@ -47,7 +47,7 @@ def test_a_note_goes_to_the_log_and_to_the_bus() -> None:
 def test_no_field_of_a_note_can_pretend_to_be_the_events_own() -> None:
     bus = Bus()
     bus.put(Note("info", "granted", {"id": "x", "at": "y", "event": "z", "level": "w"}))
-    shown = bus.latest(1)[0].shown()
+    shown = json.loads(bus.latest(1)[0].text())
     assert (shown["event"], shown["level"], type(shown["id"])) == ("granted", "info", int)
 
 
@@ -64,21 +64,21 @@ def test_no_field_of_a_note_can_pretend_to_be_the_events_own() -> None:
 def test_a_lease_tells_its_state(changes: dict[str, Any], state: str) -> None:
     bus = Bus()
     bus.changed("vlan1", [row(**changes)], START)
-    shown = bus.latest(1)[0].shown()
+    shown = json.loads(bus.latest(1)[0].text())
     assert (shown["event"], shown["vlan"], shown["address"], shown["state"]) == ("lease", "vlan1", "10.0.1.100", state)
 
 
 def test_a_lease_names_its_container() -> None:
     bus = Bus()
     bus.changed("vlan1", [row(client=container_key("web"), mac=b"", hostname="")], START)
-    shown = bus.latest(1)[0].shown()
+    shown = json.loads(bus.latest(1)[0].text())
     assert (shown["container"], shown["mac"], shown["hostname"]) == ("web", None, None)
 
 
 def test_the_end_of_a_lease_is_a_change_too() -> None:
     bus = Bus()
     bus.tee(lambda _: None)(Note("info", "expired", {"vlan": "vlan1", "address": "10.0.1.100", "mac": "02:00"}))
-    _, lease = [one.shown() for one in bus.latest(2)]
+    _, lease = [json.loads(one.text()) for one in bus.latest(2)]
     assert (lease["event"], lease["state"], lease["address"]) == ("lease", "expired", "10.0.1.100")
 
 
