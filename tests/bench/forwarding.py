@@ -103,7 +103,7 @@ def our_rules(config: Config) -> Ruleset:
     """As the service has them; a flowtable takes only legs that are there."""
     legs = {vlan.scope.name: f"leg{vlan.tag}" for vlan in config.vlans}
     if offload := has_flowtables():
-        netns.batch(f"link add {leg} type dummy" for leg in list(legs.values())[1:])
+        netns.batch(f"link add {leg} type bridge" for leg in list(legs.values())[1:])
     there = {name: index for index, name in socket.if_nameindex()}
     indexes = {leg: there.get(leg, 1_000_000 + at) for at, leg in enumerate(["wan", *legs.values()])}
     return ruleset(config, legs, "wan", {}, indexes, offload=offload)
