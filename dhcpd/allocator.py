@@ -140,10 +140,22 @@ class Allocator:
         return binding.address in self.pool or self._is_fixed(binding)
 
     def strays(self, now: float) -> list[int]:
-        """The addresses of live leases that the configuration has no place for, ascending."""
+        """The addresses of live leases that the configuration has no place for, ascending: their holders are refused at
+        the next renewal and get another address."""
         book = self.book.by_address
         suspects = {*self.pool.without(book), *(book.keys() & self.directory.by_address.keys())}
         return sorted(one for one in suspects if book[one].is_live(now) and not self.fits(book[one]))
+
+    def usage(self, outside: int = 0) -> tuple[int, int]:
+        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, in quarantine or
+        reserved, or somebody's old one that is on offer. Leases outside all pools count as well, but for so many that
+        are known to be ``outside``."""
+        pool, book = self.pool, self.book
+        taken = len(book) - len(book.idle) - outside
+        for address in self.directory.by_address:
+            is_taken = address in book.by_address and address not in book.idle
+            taken += (address in pool and not is_taken) - (address not in pool and is_taken)
+        return max(0, min(taken, pool.size)), pool.size
 
     def _is_fixed(self, binding: Binding) -> bool:
         """Whether it is a container's that asked for an address outside the pools."""

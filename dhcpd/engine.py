@@ -45,7 +45,7 @@ class Engine:
     def __init__(self, scope: Scope, rows: Iterable[Columns], now: float) -> None:
         self.scope = scope
         self.started = int(now)
-        self._allocator = allocator = Allocator(scope, rows, now)
+        self.allocator = allocator = Allocator(scope, rows, now)
         self.directory = allocator.directory
         self.book = allocator.book
         self.pool = allocator.pool
@@ -122,7 +122,7 @@ class Engine:
         """RFC 2131 section 4.3.1."""
         if self.scope.known_only and node.reservation is None:
             return self._drop("unknown_client")
-        allocator, probe = self._allocator, False
+        allocator, probe = self.allocator, False
         address = allocator.rightful(node)
         if address is not None:
             binding = self.book.by_address.get(address)
@@ -146,7 +146,7 @@ class Engine:
     def _request(self, message: Message, node: Node, now: float) -> Decision:
         """RFC 2131 section 4.3.2, table 4: SELECTING has a server identifier, INIT-REBOOT a requested address only,
         RENEWING and REBINDING have ``ciaddr`` only."""
-        allocator = self._allocator
+        allocator = self.allocator
         server_id = message.options.get(opt.SERVER_ID)
         requested = message.options.get(opt.REQUESTED_ADDRESS)
         if server_id is not None and int.from_bytes(server_id, "big") != self.scope.router:
@@ -234,10 +234,10 @@ class Engine:
         if previous is None:
             self.limits.tokens += 2
         renewed = previous is not None and previous.address == address and previous.expires > now
-        self._allocator.clear(node.owner, address)
+        self.allocator.clear(node.owner, address)
         rows = self.book.grant(row, node.owner)
         if len(rows) > 1:
-            self._allocator.give_back(rows[1].address)
+            self.allocator.give_back(rows[1].address)
         if row.client != node.owner and (old := self.book.by_owner.get(row.client)) is not None and old.is_live(now):
             rows.append(self.book.release(old, second))
         return rows, self._note("info", "renewed" if renewed else "granted", row)
@@ -292,7 +292,7 @@ class Engine:
     def tick(self, now: float) -> list[Decision]:
         """What time brings: offers lapse, leases and quarantines end, free addresses are probed."""
         for owner in reversed(self._offers.lapsed(now)):
-            self._allocator.withdraw(owner)
+            self.allocator.withdraw(owner)
         decisions = [self._ended(binding) for binding in self.book.expire(now)]
         if probes := self._prober.tick(now):
             decisions.append(Decision(probes=probes))
@@ -323,7 +323,7 @@ class Engine:
         holder = self.book.by_address.get(address)
         if holder is not None and holder.mac == mac:
             if owner is not None and owner != holder.owner:
-                self._allocator.withdraw(owner)
+                self.allocator.withdraw(owner)
                 if address in self.book.idle:
                     self.book.idle.move_to_end(address)
             return NOTHING
@@ -336,7 +336,7 @@ class Engine:
 
     def _proxy_arp(self, address: int, mac: bytes) -> Decision:
         """From now on that station is not believed."""
-        if self._allocator.is_free(address):
+        if self.allocator.is_free(address):
             self._prober.give_back(address)
         fields = {"vlan": self.scope.name, "mac": mac.hex(":"), "cure": "switch off proxy ARP on that station"}
         return Decision(note=Note("warning", "proxy_arp", fields))
@@ -362,7 +362,7 @@ class Engine:
         node = self.directory.identify_container(name)._replace(mac=mac)
         if self.scope.known_only and node.reservation is None:
             return None, self._drop("unknown_client")
-        address, probe = self._allocator.place_container(node, wanted, now)
+        address, probe = self.allocator.place_container(node, wanted, now)
         if address is None:
             return None, self._pool_full(now)
         held = self.book.by_owner.get(node.owner)
@@ -398,7 +398,7 @@ class Engine:
         binding = self.book.by_address.get(address)
         if binding is None or binding.state != BOUND:
             return None
-        self._allocator.withdraw(binding.owner)
+        self.allocator.withdraw(binding.owner)
         return self._forget(binding, "lease_dropped")
 
     def clear(self, address: int) -> Decision | None:
@@ -409,27 +409,18 @@ class Engine:
     def _forget(self, binding: Binding, event: str) -> Decision:
         note = self._note("info", event, binding.row())
         row = self.book.forget(binding)
-        self._allocator.give_back(binding.address)
+        self.allocator.give_back(binding.address)
         return Decision([row], None, note)
 
     # -- the operator's questions
 
     def is_anothers(self, name: str, address: int) -> bool:
         """Whether an address is leased to or reserved for somebody else than the container of that name."""
-        return self._allocator.is_anothers(self.directory.identify_container(name).owner, address)
+        return self.allocator.is_anothers(self.directory.identify_container(name).owner, address)
 
     def address_of_container(self, name: str) -> int | None:
         """The address that the container of that name has or had."""
-        return self._allocator.rightful(self.directory.identify_container(name))
-
-    def fits(self, binding: Binding) -> bool:
-        """Whether the configuration would grant this binding's address to its holder now."""
-        return self._allocator.fits(binding)
-
-    def strays(self, now: float) -> list[int]:
-        """The addresses of live leases that the configuration has no place for: their holders are refused at the next
-        renewal and get another address."""
-        return self._allocator.strays(now)
+        return self.allocator.rightful(self.directory.identify_container(name))
 
     @property
     def offers(self) -> int:
@@ -442,7 +433,7 @@ class Engine:
         self.limits = old.limits
         self.started = old.started
         for owner, offer in old.standing_offers():
-            if self._allocator.is_dynamic(offer.address) and self._offers.surplus() is None:
+            if self.allocator.is_dynamic(offer.address) and self._offers.surplus() is None:
                 self._offers.restore(owner, offer)
                 self.book.idle.pop(offer.address, None)
 
@@ -453,17 +444,6 @@ class Engine:
     def is_full(self, now: float) -> bool:
         """Whether somebody went without an address within the last minutes."""
         return self._full_since is not None and 0 <= now - self._full_since < FULL_SECONDS
-
-    def usage(self, outside: int = 0) -> tuple[int, int]:
-        """(addresses of the pools that newcomers cannot have, all addresses of the pools): leased, in quarantine or
-        reserved, or somebody's old one that is on offer. Leases outside all pools count as well, but for so many that
-        are known to be ``outside``."""
-        pool, book = self.pool, self.book
-        taken = len(book) - len(book.idle) - outside
-        for address in self.directory.by_address:
-            is_taken = address in book.by_address and address not in book.idle
-            taken += (address in pool and not is_taken) - (address not in pool and is_taken)
-        return max(0, min(taken, pool.size)), pool.size
 
     def proxies(self) -> list[bytes]:
         """The stations that answer by ARP for more addresses than any one has."""

@@ -259,7 +259,7 @@ class App:
         if before is not None:
             engine.inherit(before.engine)
         self.strayed.discard(scope.name)
-        if strays := engine.strays(self.now()):
+        if strays := engine.allocator.strays(self.now()):
             self.strayed.add(scope.name)
             fields = {"vlan": scope.name, "leases": len(strays), "addresses": [dotted(one) for one in strays[:20]]}
             self.log(Note("warning", "leases_outside_configuration", fields))

@@ -174,7 +174,7 @@ def _why_leased(engine: Engine, binding: Binding, now: float) -> str:
     state = lease_state(binding, now)
     if state == "declined":
         return "nobody gets it: a station that has no lease for it answers there, or its holder declined it"
-    if not engine.fits(binding):
+    if not engine.allocator.fits(binding):
         return "it was granted under an earlier configuration, which had a place for it; the present one has none"
     if binding.address not in engine.pool:
         return "the container asked for it, and it was free"

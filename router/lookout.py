@@ -87,7 +87,7 @@ class Lookout:
             self._outside.pop(name, None)
         elif now - self._looked.get(name, -STRAYS_SECONDS) >= STRAYS_SECONDS:
             self._looked[name] = now
-            strays = engine.strays(service_now)
+            strays = engine.allocator.strays(service_now)
             self._outside[name] = len(engine.pool.without(strays))
             found["leases_outside_configuration"] = _strays(name, strays)
             if not strays:
@@ -97,7 +97,7 @@ class Lookout:
 
     def _pool_nearly_full(self, engine: Engine) -> Found:
         name = engine.scope.name
-        taken, size = engine.usage(self._outside.get(name, 0))
+        taken, size = engine.allocator.usage(self._outside.get(name, 0))
         if not size or taken < ROOM * size:
             self._nearly_full.discard(name)
         elif taken >= FULL * size:

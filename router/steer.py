@@ -83,7 +83,7 @@ class Steer:
 
     def _existing(self, engine: Engine, binding: Binding, one: Reservation, wanted: object) -> tuple[int, Row]:
         vlan = engine.scope.name
-        if not engine.fits(binding) or wanted not in (None, one.name):
+        if not engine.allocator.fits(binding) or wanted not in (None, one.name):
             raise RefusedError(409, f"{dotted(binding.address)} is reserved already, for {vlan}/{one.name}")
         return 200, self._row(vlan, one.name)
 

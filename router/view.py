@@ -58,7 +58,7 @@ def lease(engine: Engine, address: int, now: float, offset: float) -> JsonObject
         row["container"] = container_of(binding.client) or row["container"]
         if binding.expires != NEVER:
             row["expires"] = iso_time(binding.expires + offset)
-        row["fits"] = engine.fits(binding)
+        row["fits"] = engine.allocator.fits(binding)
     if row["container"]:
         row["kind"] = "container"
     return row

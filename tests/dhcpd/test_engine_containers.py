@@ -187,7 +187,7 @@ def test_what_a_reload_makes_unaskable_is_left_for_an_address_of_the_pool() -> N
     one = vlan()
     one.container("web", "10.0.1.50")
     one.reload(router=ip("10.0.1.50"))
-    assert one.engine.strays(one.now) == [ip("10.0.1.50")]
+    assert one.engine.allocator.strays(one.now) == [ip("10.0.1.50")]
     assert one.container("web") == "10.0.1.100"
     assert set(one.disk) == {ip("10.0.1.100")}
 
@@ -349,7 +349,7 @@ def test_what_another_server_has_granted_is_in_the_book_until_it_takes_it_back()
     assert one.engine.rows() == [row]
     assert one.engine.address_of_container("web") == ip("10.0.1.50")
     assert one.engine.is_anothers("db", ip("10.0.1.50"))
-    assert one.engine.strays(one.now) == []
+    assert one.engine.allocator.strays(one.now) == []
     one.engine.mirror([row._replace(state=FREE), moved])
     assert one.engine.rows() == [moved]
     one.engine.mirror([moved._replace(state=FREE)])

@@ -198,10 +198,10 @@ def test_a_removed_reservation_outside_the_pools_ends_with_a_refusal() -> None:
     client = vlan.client(1)
     client.join()
     vlan.reload(reservations=())
-    assert vlan.engine.strays(vlan.now) == [ip("10.0.1.20")]
+    assert vlan.engine.allocator.strays(vlan.now) == [ip("10.0.1.20")]
     assert client.renew().kind == "nak"
     assert client.join() == "10.0.1.100"
-    assert vlan.engine.strays(vlan.now) == []
+    assert vlan.engine.allocator.strays(vlan.now) == []
     assert [one.address for one in vlan.fill(9, first=2)] == [f"10.0.1.{number}" for number in range(101, 110)]
     assert vlan.client(20).discover().kind == "silence"
 

@@ -27,7 +27,7 @@ def test_usage_is_what_a_look_at_every_lease_finds() -> None:
         Reservation("idle", macs=(mac(3),), address=ip("10.0.1.106")),
     )
     vlan = Vlan(reservations=reservations, pools=("10.0.1.100-10.0.1.139",), lease_time=1000, probe=False)
-    assert vlan.engine.usage() == counted(vlan) == (2, 40)
+    assert vlan.engine.allocator.usage() == counted(vlan) == (2, 40)
     clients = [vlan.client(number) for number in (1, 2, *range(10, 30))]
     for _ in range(300):
         client = rng.choice(clients)
@@ -42,15 +42,15 @@ def test_usage_is_what_a_look_at_every_lease_finds() -> None:
         if rng.random() < 0.05:
             vlan.sleep(400)
         vlan.tick()
-        assert vlan.engine.usage() == counted(vlan)
+        assert vlan.engine.allocator.usage() == counted(vlan)
 
 
 def test_leases_that_other_pools_have_left_behind_fill_no_pool() -> None:
     vlan = Vlan(pools=("10.0.1.100-10.0.1.139",), probe=False)
     vlan.fill(20)
     vlan.reload(pools=("10.0.1.50-10.0.1.59",))
-    outside = len(vlan.engine.pool.without(vlan.engine.strays(vlan.now)))
-    assert vlan.engine.usage(outside) == counted(vlan) == (0, 10)
+    outside = len(vlan.engine.pool.without(vlan.engine.allocator.strays(vlan.now)))
+    assert vlan.engine.allocator.usage(outside) == counted(vlan) == (0, 10)
 
 
 def test_addresses_in_quarantine_are_known_without_a_look_at_all() -> None:
