@@ -133,9 +133,10 @@ class Bus:
         """The events after that id as server-sent ones, each rendered once for all who watch, and the id of the last:
         as many as are still there."""
         last = self.last
-        if number < self._rendered - len(self._blocks):
+        first = max(number, last - len(self._ring))
+        if first < self._rendered - len(self._blocks):
             self._blocks.clear()
-            self._rendered = number
+            self._rendered = first
         while self._rendered < last:
             self._render(SLICE)
             await asyncio.sleep(0)
@@ -157,7 +158,11 @@ class Bus:
         if len(self._subscriptions) >= MAX_SUBSCRIBERS:
             raise BusyError(f"{MAX_SUBSCRIBERS} watch already: end one of them")
         has_gap = after is not None and not self.last - len(self._ring) <= after <= self.last
-        subscription = Subscription(self, self.last if after is None or has_gap else after, has_gap=has_gap)
+        seen = self.last if after is None or has_gap else after
+        if not self._subscriptions:  # nobody wants what happened meanwhile
+            self._blocks.clear()
+            self._rendered = seen
+        subscription = Subscription(self, seen, has_gap=has_gap)
         self._subscriptions.add(subscription)
         return subscription
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from dhcpd.decision import Note
 from dhcpd.identity import container_key
 from dhcpd.leases import BOUND, DECLINED, FREE, Row
-from router.events import KEPT, MAX_SUBSCRIBERS, Bus, BusyError, Subscription
+from router.events import KEPT, MAX_SUBSCRIBERS, Bus, BusyError, Event, Subscription
 from tests.dhcpd.script import START, ip, mac
 
 
@@ -92,6 +93,56 @@ def test_a_subscriber_gets_what_happens_from_then_on() -> None:
     assert news is not None
     assert (numbers(news[0]), news[1]) == ([2, 3], 0)
     assert waiting(one) == ([], 0)
+
+
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The ids of the events that were, in this order."""
+    ids: list[int] = []
+
+    def block(event: Event, really: Callable[[Event], bytes] = Event.block) -> bytes:
+        ids.append(event.id)
+        return really(event)
+
+    monkeypatch.setattr(Event, "block", block)
+    return ids
+
+
+def test_what_nobody_watched_is_not_rendered(rendered: list[int]) -> None:
+    bus = Bus()
+    for _ in range(2):
+        for number in range(20):
+            bus.put(note(number))
+        one = bus.subscribe()
+        bus.put(note(20))
+        assert waiting(one) is not None
+        assert rendered == [bus.last]
+        rendered.clear()
+        bus.unsubscribe(one)
+
+
+def test_an_event_is_rendered_once_for_all(rendered: list[int]) -> None:
+    bus = Bus()
+    quick, slow = bus.subscribe(), bus.subscribe()
+    for number in range(KEPT + 7):
+        bus.put(note(number))
+        if number % 100 == 0:
+            waiting(quick)
+    assert [len(blocks) for blocks, _ in filter(None, map(waiting, (quick, slow)))] == [6, KEPT]
+    assert rendered == sorted(set(rendered))
+
+
+def test_who_resumes_gets_what_was_before_the_others_came() -> None:
+    bus = Bus()
+    for number in range(5):
+        bus.put(note(number))
+    seen = bus.latest(3)[0].id
+    first = bus.subscribe()
+    bus.put(note(5))
+    assert waiting(first) is not None
+    news = waiting(bus.subscribe(after=seen))
+    assert news is not None
+    assert (numbers(news[0]), news[1]) == ([3, 4, 5], 0)
 
 
 def test_a_slow_subscriber_loses_the_oldest_and_learns_how_many() -> None:
