@@ -233,12 +233,14 @@ class Server:
             self._send(decision)
         self._host.tell(self.engine.scope.name, rows)
         for decision in decisions:
-            if decision.note is not None:
-                self._log(decision.note)
+            self._say(decision)
 
     def finish(self, decision: Decision) -> None:
-        """Do what comes after the commit."""
+        """Carry out what needs no commit."""
         self._send(decision)
+        self._say(decision)
+
+    def _say(self, decision: Decision) -> None:
         if decision.note is not None:
             self._log(decision.note)
 

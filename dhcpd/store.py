@@ -1,9 +1,8 @@
 """The lease database: one SQLite file for all VLANs, written by one thread, many leases to a commit.
 
 The loop hands over batches and goes on. The writer takes all that wait as one transaction, and a batch counts as done
-when its rows are synced to the disk. Where the disk is quick and nobody else waits, the loop writes by itself, for the
-two changes of thread take as long as the disk does. Reading happens at the start, and when a VLAN is added to a running
-service.
+when its rows are synced to the disk. Where the disk is quick and nobody else waits, the loop writes by itself, which
+spares two changes of thread. Reading happens at the start, and when a VLAN is added to a running service.
 """
 
 from __future__ import annotations
@@ -45,9 +44,6 @@ why it is not. Must not raise."""
 Job = tuple[Batch | None, Done]
 """None: write something, to see whether that works."""
 
-Post = Callable[[Callable[[], None]], object]
-"""Makes the loop thread call a function soon, and may be called from any thread (``loop.call_soon_threadsafe``)."""
-
 CHUNK = 64
 """Rows in one statement. More would not be cheaper, and every smaller number is a statement that SQLite compiles once
 and keeps."""
@@ -56,8 +52,7 @@ MAX_RECENT = 512
 """Rows before the recent ones are moved: enough that those of one VLAN share pages, few enough for a short pause."""
 
 QUICK_SECONDS, MIN_QUICK = 0.002, 8
-"""So many commits in a row that took less say that the disk is quick. A memory card never is, and a disk that falters
-holds up the loop once."""
+"""So many commits in a row that took less say that the disk is quick. One that falters holds up the loop once."""
 
 _VLAN_IDS = 0xFFFFFF
 """24 bits, as many as leave a row's key at 8 bytes in SQLite's variable-length integers."""
@@ -95,9 +90,9 @@ class Store:
         self._finished: deque[tuple[Done, Exception | None]] = deque()
         self._posted = False
         self._waiting = 0
-        """Batches that the writer has, and its beginning."""
+        """Batches that the writer has."""
         self._quick = 0
-        """Commits in a row that were."""
+        """Commits in a row that were; the first ones are the writer's, so it has begun by then."""
         self._writer: Thread | None = None
 
     def vlan_id(self, name: str) -> int:
@@ -143,9 +138,9 @@ class Store:
         (stamp,) = self._database.execute(query, (LATEST,)).fetchone()
         return int(stamp or 0)
 
-    def start(self, post: Post) -> None:
-        """Start the writer."""
-        self._waiting += 1
+    def start(self, post: Callable[[Callable[[], None]], object]) -> None:
+        """Start the writer. ``post`` makes the loop thread call a function soon, and may be called from any thread
+        (``loop.call_soon_threadsafe``)."""
         self._writer = Thread(target=self._run, args=(post,), name="lease-writer")
         self._writer.start()
 
@@ -189,26 +184,22 @@ class Store:
 
     # -- on the writer thread
 
-    def _run(self, post: Post) -> None:
+    def _run(self, post: Callable[[Callable[[], None]], object]) -> None:
         with suppress(OSError, sqlite3.Error):
             grow_log(self._path, LOG_PAGES)
             self._database.execute("DELETE FROM lease WHERE state = 0")
-        self._finish([(None, lambda _error: None)], None, post)
         running = True
         while running:
             jobs, running = self._wait()
             touches = any(batch is None for batch, _ in jobs)
             error = self._attempt([entry for batch, _ in jobs for entry in batch or ()], touches=touches)
-            self._finish(jobs, error, post)
+            self._finished.extend((done, error) for _, done in jobs)
+            if self._finished and not self._posted:
+                self._posted = True
+                with suppress(RuntimeError):  # the loop is closed: `close` delivers
+                    post(self._deliver)
         with suppress(sqlite3.Error):
             fold(self._database)
-
-    def _finish(self, jobs: Sequence[Job], error: Exception | None, post: Post) -> None:
-        self._finished.extend((done, error) for _, done in jobs)
-        if self._finished and not self._posted:
-            self._posted = True
-            with suppress(RuntimeError):  # the loop is closed: `close` delivers
-                post(self._deliver)
 
     def _wait(self) -> tuple[list[Job], bool]:
         """All jobs that wait, at least one, and whether more may come."""

@@ -285,7 +285,6 @@ def test_read_only_folder_is_refused(tmp_path: Path) -> None:
     program = """
 import sys
 from pathlib import Path
-from dhcpd import store
 from dhcpd.store import Store, StoreError
 try:
     Store(Path(sys.argv[1]))
