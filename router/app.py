@@ -193,7 +193,8 @@ class App:
         """Sockets for a configuration that the kernel would take as well."""
         links = self._open(new.vlans)
         try:
-            self.forwarding.check(new, {name: link.interface for name, link in links.items()}, self.now())
+            there = {name: link.interface for name, link in links.items() if link.is_there()}
+            self.forwarding.check(new, there, self.now())
         except FirewallError:
             self._close(links, keep=[server.link for server in self.servers.values()])
             raise

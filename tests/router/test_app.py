@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from dhcpd.decision import Note
 from dhcpd.link import LinkError
 from router import app as module
 from router.app import App
-from router.config import ConfigError
+from router.config import ConfigError, parse
 from router.forwarding import Forwarding
 from tests.dhcpd.test_server import FakeLink
 from tests.wire.segment import vlan
@@ -40,10 +41,10 @@ def links(monkeypatch: pytest.MonkeyPatch) -> Iterator[Links]:
 
 
 class FakeForwarding:
-    """A kernel that takes all rules."""
+    """A kernel that takes all rules, for interfaces that are there."""
 
-    def check(self, *_: object) -> None:
-        pass
+    def check(self, _config: object, interfaces: dict[str, str], _now: float) -> None:
+        self.checked = interfaces
 
     def update(self, *_: object) -> None:
         pass
@@ -131,6 +132,23 @@ def test_a_reload_keeps_the_links_and_the_engines_that_did_not_change(service: S
         assert app.servers["vlan2"].engine is not before["vlan2"]
         assert len(links) == 2
         assert all(map(is_open, links))
+
+    service.run(leg(1) + leg(2), scenario)
+
+
+def test_a_reload_asks_the_kernel_about_the_interfaces_that_are_there(service: Service, links: Links) -> None:
+    """A flowtable on one that is away would be refused."""
+
+    def scenario(app: App) -> None:
+        app.servers["vlan2"].stop()
+        links[1].close()
+        app.lost_interfaces.add("vlan2")
+        gone = leg(2, interface="absent")
+        app.config = replace(app.config, vlans=parse(leg(1) + gone, ()).vlans)
+        errors, changes = service.reload(app, leg(1, lease_time="1h") + gone)
+        assert (errors, changes) == ([], ["vlan1: lease_time 12h is now 1h"])
+        assert cast(FakeForwarding, app.forwarding).checked == {"vlan1": "leg1"}
+        assert app.lost_interfaces == {"vlan2"}
 
     service.run(leg(1) + leg(2), scenario)
 
