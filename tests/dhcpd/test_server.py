@@ -55,12 +55,13 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.batches: list[tuple[Sequence[tuple[int, Row]], Done]] = []
+        self.alone: list[bool] = []
 
     def vlan_id(self, _name: str) -> int:
         return 7
 
     def commit(self, batch: Sequence[tuple[int, Row]], done: Done, *, alone: bool = False) -> None:
-        del alone
+        self.alone.append(alone)
         self.batches.append((batch, done))
 
 
@@ -160,6 +161,32 @@ def test_all_leases_of_one_turn_are_one_commit() -> None:
             lab.requests(number, f"10.0.1.{100 + number}")
         await turn()
         assert [len(batch) for batch, _ in lab.store.batches] == [10]
+
+    play(script)
+
+
+def test_a_lease_is_alone_when_nobody_else_asks() -> None:
+    async def script(lab: Lab) -> None:
+        lab.requests(1, "10.0.1.100")
+        await turn()
+        lab.requests(2, "10.0.1.101")
+        lab.says(3, Type.DISCOVER)
+        await turn()
+        assert lab.store.alone == [True, False]
+
+    play(script)
+
+
+def test_the_guard_is_told_before_the_answers_leave_and_the_rest_after() -> None:
+    async def script(lab: Lab) -> None:
+        told: list[tuple[str, int, int]] = []
+        lab.host.admit = lambda _vlan, rows: told.append(("admit", len(rows), len(lab.link.sent)))
+        lab.host.tell = lambda _vlan, rows: told.append(("tell", len(rows), len(lab.link.sent)))
+        lab.requests(1, "10.0.1.100")
+        lab.requests(2, "10.0.1.101")
+        await turn()
+        lab.store.batches[0][1](None)
+        assert told == [("admit", 2, 0), ("tell", 2, 2)]
 
     play(script)
 
