@@ -6,6 +6,7 @@ What was not written yet when the power goes is lost, a second of it; the leases
 from __future__ import annotations
 
 import marshal
+import math
 import sqlite3
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 from dhcpd.database import is_damage, transaction
@@ -28,7 +30,9 @@ BATCH = 256
 STORM, MAX_GATHERS = 500, 20
 """Rows in `GATHER_SECONDS` that make a storm, and how often at most it is waited for its end."""
 RETRY_SECONDS = 5.0
-TEND_SECONDS = 86400
+TEND_SECONDS, SETTLE_SECONDS = 86400, 3600
+"""Between two looks for what is too old, and for how long a clock has to go on as it is before the first: one that is
+years ahead for a while, at boot or by an error, would erase all."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _LOG_PAGES = 512
 _ROOM = 4 << 20
@@ -59,7 +63,9 @@ class History:
         self._closing = Event()
         self._database: sqlite3.Connection | None = None
         self._vlans: dict[str, int] = {}
-        self._tended: float | None = None
+        self._offset = -math.inf
+        """Of the service's time from the monotonic one."""
+        self._tending_due = math.inf
         self._thread = Thread(target=self._run, name="history-writer")
 
     def start(self) -> None:
@@ -224,9 +230,11 @@ class History:
 
     def _tend(self, now: float) -> None:
         """Keep the bounds: what ended longest ago goes."""
-        database = self._opened()
-        if self._tended is None or not 0 <= now - self._tended < TEND_SECONDS:
-            self._tended = now
+        database, at = self._opened(), monotonic()
+        if abs(now - at - self._offset) > SETTLE_SECONDS:
+            self._offset, self._tending_due = now - at, at + SETTLE_SECONDS
+        if at >= self._tending_due:
+            self._tending_due = at + TEND_SECONDS
             prune(database, now - self.keep.max_age)
         shrink(database, max(self.keep.max_size - _ROOM, 0), now)
 

@@ -162,11 +162,36 @@ def test_nothing_was_kept_yet(tmp_path: Path) -> None:
 # -- bounds
 
 
-def test_what_ended_long_ago_goes(tmp_path: Path) -> None:
+def test_what_ended_long_ago_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0)
     keep = Keep(max_age=10 * 86400)
     later = START + 11 * 86400
     (one,) = kept(tmp_path, (row(), START), (row(2, later, later + HOUR), later), keep=keep)
     assert one["hostname"] == "node2"
+
+
+def test_a_clock_that_is_years_ahead_for_a_while_erases_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uptime, years = [0.0], 10**9
+    monkeypatch.setattr(module, "GATHER_SECONDS", 0.0)
+    monkeypatch.setattr(module, "monotonic", lambda: uptime[0])
+
+    def left(history: History, up: float, now: int) -> int:
+        uptime[0] = up
+        history.put("vlan1", [row(2, START + now, None, address=GPS + 1)], START + now)
+        wait_until(lambda: not history._waiting, 5, "the change is written")
+        return len(read(tmp_path / FILE_NAME, Question(address=GPS)))
+
+    with keeping(tmp_path) as history:
+        history.put("vlan1", [row()], START)
+        assert left(history, 10, years)
+        assert left(history, 3500, years + 3490)
+        assert left(history, 3700, 3700)
+        assert left(history, 20_000, 20_000)
+        assert left(history, 20_010, years)
+        assert left(history, 23_600, years + 3590)
+        assert not left(history, 23_620, years + 3610)
 
 
 def test_what_goes_on_stays_however_old(tmp_path: Path) -> None:
