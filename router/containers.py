@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from dhcpd.server import Host
 from leasebroker.source import Source
 from router import late
 from router.settings import Config, Vlan
-from router.times import iso_time
+from router.times import iso_millis, iso_time
 
 if TYPE_CHECKING:
     from leasebroker.broker import Broker
@@ -215,7 +214,7 @@ def _shown(one: Record) -> dict[str, Any]:
         "address": dotted(one.address) if one.address else None,
         "docker_address": dotted(one.docker) if one.docker else None,
         "mac": one.mac.hex(":") or None,
-        "pinned": None if pinned is None else datetime.fromtimestamp(pinned, UTC).isoformat(timespec="milliseconds"),
+        "pinned": None if pinned is None else iso_millis(pinned),
         "path": one.path,
         "problems": list(one.problems),
     }

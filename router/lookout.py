@@ -10,7 +10,7 @@ from dhcpd.engine import Engine
 from dhcpd.listen import Claim, Ear, Heard, Rival
 from dhcpd.pool import dotted
 from dhcpd.server import Server
-from router.warnings import MAX_OF_A_KIND, Problem, Warnings
+from router.warnings import MAX_OF_A_KIND, Finding, Warnings
 
 if TYPE_CHECKING:
     from router.app import App
@@ -20,7 +20,7 @@ FULL, ROOM = 0.9, 0.8
 STRAYS_SECONDS = 10.0
 """Between two looks at every lease of a VLAN, some of which had no place in a new configuration."""
 
-Found = dict[str, Problem]
+Found = dict[str, Finding]
 _KINDS_OF_VLANS = (
     "dhcp_rival", "duplicate_address", "quarantine", "proxy_arp", "pool_nearly_full", "pool_full", "asks_too_often",
     "strangers_crowd", "leases_outside_configuration",
@@ -103,7 +103,7 @@ class Lookout:
         elif taken >= FULL * size:
             self._nearly_full.add(name)
         what = f"{name} has {size - taken} of {size} addresses left for new nodes"
-        return {name: Problem(what)} if name in self._nearly_full else {}
+        return {name: Finding(what)} if name in self._nearly_full else {}
 
     # -- on the wire
 
@@ -148,22 +148,22 @@ class Lookout:
     def _service(self) -> dict[str, Found]:
         app = self._app
         found: dict[str, Found] = {
-            kind: {subject: _problem(text) for subject, text in texts.items()}
+            kind: {subject: _finding(text) for subject, text in texts.items()}
             for kind, texts in app.containers.troubles().items()
         }
         for kind, lines in app.forwarding.troubles().items():
-            found[kind] = {_place(line): _problem(line) for line in lines}
-        found["capability_missing"] = {name: _problem(text) for name, text in app.missing.items()}
+            found[kind] = {_place(line): _finding(line) for line in lines}
+        found["capability_missing"] = {name: _finding(text) for name, text in app.missing.items()}
         found["interface_lost"] = {
-            name: Problem(f"{name} is not served: its interface {app.servers[name].link.interface} is away")
+            name: Finding(f"{name} is not served: its interface {app.servers[name].link.interface} is away")
             for name in app.lost_interfaces
             if name in app.servers
         }
         why = app.host.commit_error
         what = f"leases cannot be written, so nobody gets one: {why}"
-        found["leases_not_written"] = {"leases": Problem(what)} if why else {}
+        found["leases_not_written"] = {"leases": Finding(what)} if why else {}
         why = app.history.problem
-        found["history_not_written"] = {"history": Problem(f"the history is not written: {why}")} if why else {}
+        found["history_not_written"] = {"history": Finding(f"the history is not written: {why}")} if why else {}
         return found
 
 
@@ -171,8 +171,8 @@ def _subject(name: str, one: Rival | Claim) -> str:
     return f"{name}/{dotted(one.address)}/{one.mac.hex(':')}"
 
 
-def _rival(name: str, one: Rival) -> Problem:
-    return Problem(f"another DHCP server answers on {name}: {dotted(one.address)} at {one.mac.hex(':')}")
+def _rival(name: str, one: Rival) -> Finding:
+    return Finding(f"another DHCP server answers on {name}: {dotted(one.address)} at {one.mac.hex(':')}")
 
 
 def _is_wrong(claim: Claim, server: Server, now: float) -> bool:
@@ -183,18 +183,18 @@ def _is_wrong(claim: Claim, server: Server, now: float) -> bool:
     return holder is not None and holder.is_live(now) and holder.mac not in (b"", claim.mac)
 
 
-def _duplicate(server: Server, claim: Claim) -> Problem:
+def _duplicate(server: Server, claim: Claim) -> Finding:
     address, mac = dotted(claim.address), claim.mac.hex(":")
     if claim.address == server.engine.scope.router:
-        return Problem(f"{mac} claims the router's address {address}", "give that station another address")
+        return Finding(f"{mac} claims the router's address {address}", "give that station another address")
     holder = server.engine.book.by_address[claim.address]
     named = f" ({holder.hostname})" if holder.hostname else ""
-    return Problem(f"{mac} claims {address}, which is leased to {holder.mac.hex(':')}{named}")
+    return Finding(f"{mac} claims {address}, which is leased to {holder.mac.hex(':')}{named}")
 
 
 def _pool_full(engine: Engine, now: float) -> Found:
     name = engine.scope.name
-    return {name: Problem(f"{name} has no address left: a new node went without one")} if engine.is_full(now) else {}
+    return {name: Finding(f"{name} has no address left: a new node went without one")} if engine.is_full(now) else {}
 
 
 def _asks_too_often(engine: Engine, now: float) -> Found:
@@ -203,20 +203,20 @@ def _asks_too_often(engine: Engine, now: float) -> Found:
         owner = engine.book.by_owner.get(station)
         named = f" ({owner.hostname})" if owner is not None and owner.hostname else ""
         what = f"{station.hex(':')}{named} on {engine.scope.name} asks {one.per_second:.0f} times a second"
-        found[f"{engine.scope.name}/{station.hex(':')}"] = Problem(what)
+        found[f"{engine.scope.name}/{station.hex(':')}"] = Finding(what)
     return found
 
 
 def _strangers_crowd(engine: Engine, now: float) -> Found:
     name = engine.scope.name
     what = f"more unknown stations ask on {name} than are served: known nodes are, new ones may have to wait"
-    return {name: Problem(what)} if engine.limits.is_crowded(now) else {}
+    return {name: Finding(what)} if engine.limits.is_crowded(now) else {}
 
 
 def _quarantine(engine: Engine) -> Found:
     name = engine.scope.name
     return {
-        f"{name}/{dotted(one.address)}": Problem(
+        f"{name}/{dotted(one.address)}": Finding(
             f"{dotted(one.address)} is given to nobody: {one.mac.hex(':') or 'somebody'} has it without a lease, "
             f"or declined it"
         )
@@ -228,18 +228,18 @@ def _quarantine(engine: Engine) -> Found:
 def _proxy_arp(engine: Engine) -> Found:
     name = engine.scope.name
     what = "on {} answers by ARP for more addresses than a station has: it is not believed"
-    return {f"{name}/{mac.hex(':')}": Problem(f"{mac.hex(':')} {what.format(name)}") for mac in engine.proxies()}
+    return {f"{name}/{mac.hex(':')}": Finding(f"{mac.hex(':')} {what.format(name)}") for mac in engine.proxies()}
 
 
 def _strays(name: str, strays: list[int]) -> Found:
     first = ", ".join(map(dotted, strays[:3]))
     what = f"{len(strays)} leases of {name} have no place in the configuration any more: {first}"
-    return {name: Problem(what)} if strays else {}
+    return {name: Finding(what)} if strays else {}
 
 
-def _problem(text: str) -> Problem:
+def _finding(text: str) -> Finding:
     """Of a text with its cure, or of one without."""
-    return Problem(getattr(text, "what", text), getattr(text, "cure", None))
+    return Finding(getattr(text, "what", text), getattr(text, "cure", None))
 
 
 def _place(line: str) -> str:

@@ -50,7 +50,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-class Problem(NamedTuple):
+class Finding(NamedTuple):
     """``cure`` None: the kind's."""
 
     what: str
@@ -98,7 +98,7 @@ class Warnings:
         """How many of each kind stand, all kinds included."""
         return Counter({kind: len(found) for kind, found in self._standing.items()})
 
-    def keep(self, kind: str, found: Mapping[str, Problem]) -> None:
+    def keep(self, kind: str, found: Mapping[str, Finding]) -> None:
         """These are all that there are of a kind, by their subject: what is new begins, what is missing is over."""
         standing = self._standing[kind]
         for subject in [one for one in standing if one not in found]:

@@ -198,7 +198,7 @@ def test_a_table_without_leases_is_its_head() -> None:
 CONTAINER = {
     "vlan": "vlan1", "network": "br0net", "container": "web", "id": "0123456789ab", "identity": "web",
     "state": "running", "address": "10.0.1.100", "docker_address": "10.0.1.240", "mac": "02:42:0a:00:01:f0",
-    "pinned": "2026-11-24T19:50:37.247+00:00", "path": "namespace", "problems": [],
+    "pinned": "2026-11-24T19:50:37.247Z", "path": "namespace", "problems": [],
 }  # fmt: skip
 VLAN = {
     "name": "vlan1", "subnet": "10.0.1.0/24", "interface": "leg1", "dhcp": "own", "pool": {"free": 98, "size": 100},

@@ -9,7 +9,7 @@ import pytest
 
 from dhcpd.decision import Note
 from router import containers, warnings
-from router.warnings import KINDS, MAX_OF_A_KIND, Problem, Warnings
+from router.warnings import KINDS, MAX_OF_A_KIND, Finding, Warnings
 from tests.lab.service import REPOSITORY
 
 
@@ -67,7 +67,7 @@ def test_every_problem_of_the_broker_has_a_cure_of_its_own() -> None:
 def test_a_warning_begins_stands_and_is_over() -> None:
     heard = Heard()
     for what in ("9 of 10", "9 of 10", "10 of 10"):
-        heard.list.keep("pool_nearly_full", {"vlan1": Problem(what)})
+        heard.list.keep("pool_nearly_full", {"vlan1": Finding(what)})
     (one,) = heard.list
     assert one.shown() == {
         "id": "pool_nearly_full:vlan1", "since": "2027-01-15T08:00:00Z", "subject": "vlan1", "what": "10 of 10",
@@ -84,13 +84,13 @@ def test_a_warning_begins_stands_and_is_over() -> None:
 
 def test_a_cure_that_fits_better_goes_before_that_of_the_kind() -> None:
     heard = Heard()
-    heard.list.keep("network", {"br0net": Problem("it is wrong", "make it anew")})
+    heard.list.keep("network", {"br0net": Finding("it is wrong", "make it anew")})
     assert [one.cure for one in heard.list] == ["make it anew"]
 
 
 def test_what_who_finds_it_has_told_is_not_told_again() -> None:
     heard = Heard()
-    heard.list.keep("interface_lost", {"vlan1": Problem("no such interface")})
+    heard.list.keep("interface_lost", {"vlan1": Finding("no such interface")})
     assert heard.events() == []
     heard.list.keep("interface_lost", {})
     assert heard.events() == ["warning_over"]
@@ -98,8 +98,8 @@ def test_what_who_finds_it_has_told_is_not_told_again() -> None:
 
 def test_kinds_do_not_end_each_other() -> None:
     heard = Heard()
-    heard.list.keep("pool_full", {"vlan1": Problem("a")})
-    heard.list.keep("pool_nearly_full", {"vlan1": Problem("b")})
+    heard.list.keep("pool_full", {"vlan1": Finding("a")})
+    heard.list.keep("pool_nearly_full", {"vlan1": Finding("b")})
     heard.list.keep("pool_full", {})
     assert [one.id for one in heard.list] == ["pool_nearly_full:vlan1"]
     assert heard.list.counts()["pool_nearly_full"] == 1
@@ -113,7 +113,7 @@ def test_an_unknown_kind_is_a_mistake() -> None:
 
 def test_of_one_kind_there_is_a_bound() -> None:
     heard = Heard()
-    heard.list.keep("quarantine", {str(number): Problem("x") for number in range(1000)})
+    heard.list.keep("quarantine", {str(number): Finding("x") for number in range(1000)})
     assert len(list(heard.list)) == len(heard.notes) == MAX_OF_A_KIND
 
 
