@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from router.api import Api
     from router.app import App
+
+IMPORT_SLICE = 0.0002
+"""Seconds."""
 
 
 class ControlError(Exception):
@@ -63,7 +69,7 @@ class Control:
             asyncio.get_running_loop().remove_reader(one)
 
     async def _open(self) -> Api:
-        api: Api = (await asyncio.to_thread(import_module, "router.api")).Api(self._app)
+        api: Api = (await _loaded("router.api")).Api(self._app)
         await api.start(self._sockets)
         return api
 
@@ -78,3 +84,14 @@ class Control:
     def _close_sockets(self) -> None:
         for one in self._sockets:
             one.close()
+
+
+async def _loaded(name: str) -> ModuleType:
+    """A module, imported on another thread, which lets go of the interpreter when the loop has waited for so long:
+    Python's own interval is 5 ms."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(IMPORT_SLICE)
+    try:
+        return await asyncio.to_thread(import_module, name)
+    finally:
+        sys.setswitchinterval(before)
