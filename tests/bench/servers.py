@@ -20,6 +20,7 @@ from .lab import Lab, Subnet, cpu_list, dotted, server_interface
 LEASE_SECONDS = 43_200
 START_SECONDS = 60
 STOP_SECONDS = 20
+SETTLE_SECONDS = 30
 RETRY_SECONDS = 0.005
 STATE = loadgen.CACHE / "bench"
 
@@ -178,6 +179,20 @@ class Server:
         rows = (line.split() for line in Path(f"/proc/{self.pid}/status").read_text().splitlines())
         kib = {row[0]: int(row[1]) for row in rows if row and row[0] in ("VmRSS:", "VmHWM:")}
         return kib["VmRSS:"] / 1024, kib["VmHWM:"] / 1024
+
+    def settle(self) -> None:
+        """Waits until the server does nothing."""
+        deadline, before = time.monotonic() + SETTLE_SECONDS, -1
+        while before != (used := self._ticks()):
+            if time.monotonic() > deadline:
+                raise ServerError(f"{self.name} is busy for {SETTLE_SECONDS} s, though nobody asks it anything")
+            before = used
+            time.sleep(1)
+
+    def _ticks(self) -> int:
+        """Processor time used so far, in the kernel's ticks, by proc(5)."""
+        user, system = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return int(user) + int(system)
 
     def stop(self) -> None:
         """Ends the server in order, by force when that takes too long."""
