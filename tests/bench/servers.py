@@ -187,7 +187,7 @@ class Server:
             if time.monotonic() > deadline:
                 raise ServerError(f"{self.name} is busy for {SETTLE_SECONDS} s, though nobody asks it anything")
             before = used
-            time.sleep(1)
+            time.sleep(0.5)
 
     def _ticks(self) -> int:
         """Processor time used so far, in the kernel's ticks, by proc(5)."""
