@@ -6,6 +6,7 @@ does not is lost, since it is said again.
 
 from __future__ import annotations
 
+import random
 import socket
 from array import array
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ _ONLY_SERVERS = (
     (0x06, 0, 0, 0x40000),  # accept
     (0x06, 0, 0, 0),  # drop
 )
+_NOBODYS = 0xF0000000
+"""240.0.0.0/4: no station has such an address (RFC 1112 section 4)."""
 _ONLY_ARP = ((0x06, 0, 0, 0x40000),)
 
 
@@ -159,6 +162,9 @@ class Ear:
             self.close()
             raise
         self.mac: bytes = self._arp.getsockname()[4]
+        self._echo = arp_probe(self.mac, _NOBODYS | random.getrandbits(28))
+        self._is_echoed = False
+        self._send(self._echo)
 
     def _open(self, interface: str, protocol: int, program: tuple[tuple[int, int, int, int], ...]) -> socket.socket:
         one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -189,20 +195,26 @@ class Ear:
                 yield one
 
     def claims(self) -> Iterator[Claim]:
-        """What others said of themselves by ARP since the last look."""
-        for frame in self._frames(self._arp):
-            claim = arp_sender(frame)
-            if claim is not None and claim[1] != self.mac:
-                yield Claim(*claim)
+        """What others said of themselves by ARP since the last look. A frame with this station's own MAC is another's
+        too, unless the network sends back what is sent (a bridge's hairpin mode, a loop): then it is not believed."""
+        frames = list(self._frames(self._arp))
+        self._is_echoed |= any(frame.startswith(self._echo) for frame in frames)
+        found = [Claim(*claim) for claim in map(arp_sender, frames) if claim is not None]
+        is_doubled = not self._is_echoed and any(one.mac == self.mac for one in found)
+        if is_doubled:
+            self._send(self._echo)
+        yield from (one for one in found if one.mac != self.mac or is_doubled)
 
     def ask_servers(self, xid: int) -> None:
-        with suppress(OSError):
-            self._arp.send(question(self.mac, xid))
+        self._send(question(self.mac, xid))
 
     def ask(self, address: int) -> None:
         """Who has that address?"""
+        self._send(arp_probe(self.mac, address))
+
+    def _send(self, frame: bytes) -> None:
         with suppress(OSError):
-            self._arp.send(arp_probe(self.mac, address))
+            self._arp.send(frame)
 
     def _frames(self, one: socket.socket) -> Iterator[bytes]:
         with suppress(OSError):

@@ -111,23 +111,33 @@ class Lookout:
         heard, ear = self._heard.setdefault(name, Heard()), self._ear(name, server)
         if ear is None:
             return {"dhcp_rival": {}, "duplicate_address": {}}
-        for one in ear.rivals():
-            if one.address != server.engine.scope.router:  # a relay agent repeats what this server said
-                heard.hear(one, now)
-        for claim in ear.claims():
-            if _is_wrong(claim, server, self._app.now()) and heard.hear(claim, now):
-                ear.ask(claim.address)
-        for claim in heard.unsure():
-            if not _is_wrong(claim, server, self._app.now()):
-                heard.retract(claim)
-        if server.engine.scope.probe and heard.is_question_due(now):
-            ear.ask_servers(self._xid)
-            for claim in heard.unsure():
-                ear.ask(claim.address)
+        self._hear(server, ear, heard, now)
+        self._ask(server, ear, heard, now)
         return {
             "dhcp_rival": {_subject(name, one): _rival(name, one) for one in heard.rivals(now)},
             "duplicate_address": {_subject(name, one): _duplicate(server, one) for one in heard.claims(now)},
         }
+
+    def _hear(self, server: Server, ear: Ear, heard: Heard, now: float) -> None:
+        service_now = self._app.now()
+        for one in ear.rivals():
+            if one.address != server.engine.scope.router:  # a relay agent repeats what this server said
+                heard.hear(one, now)
+        for claim in ear.claims():
+            if _is_wrong(claim, server, service_now):
+                heard.hear(claim, now)
+                if claim not in heard.claims(now):
+                    ear.ask(claim.address)
+        for claim in heard.unsure():
+            if not _is_wrong(claim, server, service_now):
+                heard.retract(claim)
+
+    def _ask(self, server: Server, ear: Ear, heard: Heard, now: float) -> None:
+        """Whether another is there, now and then."""
+        if server.engine.scope.probe and heard.is_question_due(now):
+            ear.ask_servers(self._xid)
+            for address in {server.engine.scope.router, *(claim.address for claim in heard.unsure())}:
+                ear.ask(address)
 
     def _ear(self, name: str, server: Server) -> Ear | None:
         """The sockets on the VLAN's interface as it is now, None while it is away."""
@@ -178,13 +188,16 @@ def _rival(name: str, one: Rival) -> Finding:
 def _is_wrong(claim: Claim, server: Server, now: float) -> bool:
     """Whether the address is the router's, or leased to another station."""
     if claim.address == server.engine.scope.router:
-        return claim.mac != server.link.mac
+        return True
     holder = server.engine.book.by_address.get(claim.address)
     return holder is not None and holder.is_live(now) and holder.mac not in (b"", claim.mac)
 
 
 def _duplicate(server: Server, claim: Claim) -> Finding:
     address, mac = dotted(claim.address), claim.mac.hex(":")
+    if claim.mac == server.link.mac:
+        what = f"another station claims {address} with this router's own MAC {mac}"
+        return Finding(what, "end the other router of this configuration, or give it one of its own")
     if claim.address == server.engine.scope.router:
         return Finding(f"{mac} claims the router's address {address}", "give that station another address")
     holder = server.engine.book.by_address[claim.address]

@@ -16,6 +16,7 @@ from dhcpd.wire import BROADCAST_FLAG, BROADCAST_MAC, Message, Type, arp_announc
 from router.warnings import KINDS
 from tests.lab import netns
 from tests.lab.netns import wait_until
+from tests.lab.service import Service
 from tests.wire.control import ask
 from tests.wire.foreign import SERVERS, Dnsmasq, ForeignServer, Kea, Site
 from tests.wire.segment import Segment, reservation, vlan
@@ -154,6 +155,40 @@ def test_somebody_claims_the_routers_address(segment: Segment) -> None:
             lan.send(arp_announcement(STRANGER, 0x0A010001))
             time.sleep(0.3)
     assert "the router's address" in wait_for(segment, "duplicate_address")["what"]
+
+
+def test_two_routers_with_one_configuration(segment: Segment, tmp_path: Path) -> None:
+    """The second has the first one's addresses and MACs, as a spare does that was switched on."""
+    mac = segment.server_mac().hex(":")
+    netns.batch([f"link set lan1 address {mac}", f"address add {segment.router()} dev lan1"], segment.clients)
+    home = tmp_path / "spare"
+    home.mkdir()
+    spare = Service(netns.enter(segment.clients), home)
+    spare.start(vlan())
+    try:
+        segment.service.start(vlan(probe=True))
+        one = wait_for(segment, "duplicate_address")
+        assert one["what"] == f"another station claims 10.1.0.1 with this router's own MAC {mac}"
+        spare.stop()
+        netns.batch(["link set lan1 down"], segment.clients)
+        assert warnings(segment, "duplicate_address"), "it may only be out of reach for a moment"
+    finally:
+        spare.kill9()
+
+
+def test_a_network_that_sends_back_what_is_sent(segment: Segment) -> None:
+    """Docker without its proxy of ports has a bridge do that."""
+    switch = ["link add switch type bridge", "link set switch up", "link set lan1 master switch"]
+    netns.batch([*switch, "link set lan1 type bridge_slave hairpin on"], segment.clients)
+    segment.service.start(vlan(probe=True))
+    with Station(segment.server, "leg1") as own:
+        claim = arp_announcement(segment.server_mac(), int(segment.router().ip))
+        seen = []
+        for _ in range(12):
+            own.send(claim)
+            seen += [frame for frame in own.frames(0.3) if frame == claim]
+    assert len(seen) > 8, "the bridge sends nothing back"
+    assert not warnings(segment)
 
 
 def test_what_a_node_says_of_itself_is_no_duplicate(segment: Segment) -> None:
