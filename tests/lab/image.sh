@@ -65,8 +65,9 @@ build() {
         docker image inspect --format '{{.Size}}' lanward >"$lab/size"
 }
 
-is_new() {
-    [ -f "$lab/lanward.tar" ] && [ -z "$(find Dockerfile pyproject.toml dhcpd leasebroker router -name '*.py' -newer "$lab/lanward.tar" -o -type f -not -name '*.pyc' -newer "$lab/lanward.tar")" ]
+# Of what the image does; README.md is only told by pip.
+digest() {
+    find Dockerfile pyproject.toml dhcpd leasebroker router -type f -not -name '*.pyc' | sort | xargs sha256sum | sha256sum
 }
 
 mkdir -p "$lab"
@@ -83,5 +84,9 @@ python="python3-docker python3-dockerpty python3-docopt python3-dotenv python3-j
 compose bookworm compose-1.29 docker-compose $python || failed "docker-compose 1.29 cannot be fetched"
 compose trixie compose-2 docker-compose || failed "Compose 2 cannot be fetched"
 base || failed "no base image can be made"
-is_new || build || failed "the image cannot be built: $(tail -n 1 "$lab/log")"
+wanted=$(digest)
+if ! [ -f "$lab/lanward.tar" ] || [ "$(cat "$lab/source" 2>/dev/null)" != "$wanted" ]; then
+    build || failed "the image cannot be built: $(tail -n 1 "$lab/log")"
+    echo "$wanted" >"$lab/source"
+fi
 rm -f "$lab/missing"
