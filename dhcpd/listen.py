@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import socket
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from struct import pack
 from typing import NamedTuple
@@ -111,13 +111,12 @@ class Heard:
         self._asked = -ASK_SELDOM_SECONDS
 
     def hear(self, one: Rival | Claim, now: float) -> bool:
-        """True when it is new."""
+        """True until it is sure; False too when there is no room for it."""
         first, _ = self._found.get(one, (now, now))
-        is_new = one not in self._found
-        if is_new and len(self._found) >= MAX_HEARD:
+        if one not in self._found and len(self._found) >= MAX_HEARD:
             return False
         self._found[one] = (first, now)
-        return is_new
+        return now - first < SURE_SECONDS
 
     def rivals(self, now: float) -> list[Rival]:
         """The other servers."""
@@ -149,6 +148,28 @@ class Heard:
         self._found = {one: times for one, times in self._found.items() if now - times[1] < HOLD_SECONDS}
 
 
+class Mirror:
+    """Whether what looks like this station's own ARP is another's, as a pure object.
+
+    A station with our MAC is another one, unless the network sends back what is sent (a bridge's hairpin mode, a loop):
+    then our `echo` comes back, and nothing with our MAC is believed any more.
+    """
+
+    def __init__(self, mac: bytes, number: int) -> None:
+        """``number``: 28 random bits, by which our echo is told from that of another with our MAC."""
+        self.echo = arp_probe(mac, _NOBODYS | number)
+        self._mac = mac
+        self._is_echoed = False
+
+    def claims(self, frames: Sequence[bytes]) -> tuple[list[Claim], bool]:
+        """What others say of themselves in what a look took from the wire, each once, and whether the echo is to be
+        sent before the next look."""
+        self._is_echoed |= any(frame.startswith(self.echo) for frame in frames)
+        found = dict.fromkeys(Claim(*claim) for claim in map(arp_sender, frames) if claim is not None)
+        others = [one for one in found if one.mac != self._mac or not self._is_echoed]
+        return others, any(one.mac == self._mac for one in others)
+
+
 class Ear:
     """The sockets on one interface. Opening raises OSError; nothing else does."""
 
@@ -162,9 +183,7 @@ class Ear:
             self.close()
             raise
         self.mac: bytes = self._arp.getsockname()[4]
-        self._echo = arp_probe(self.mac, _NOBODYS | random.getrandbits(28))
-        self._is_echoed = False
-        self._send(self._echo)
+        self._mirror = Mirror(self.mac, random.getrandbits(28))
 
     def _open(self, interface: str, protocol: int, program: tuple[tuple[int, int, int, int], ...]) -> socket.socket:
         one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -194,16 +213,12 @@ class Ear:
             if one is not None and one.mac != self.mac:
                 yield one
 
-    def claims(self) -> Iterator[Claim]:
-        """What others said of themselves by ARP since the last look. A frame with this station's own MAC is another's
-        too, unless the network sends back what is sent (a bridge's hairpin mode, a loop): then it is not believed."""
-        frames = list(self._frames(self._arp))
-        self._is_echoed |= any(frame.startswith(self._echo) for frame in frames)
-        found = [Claim(*claim) for claim in map(arp_sender, frames) if claim is not None]
-        is_doubled = not self._is_echoed and any(one.mac == self.mac for one in found)
+    def claims(self) -> list[Claim]:
+        """What others said of themselves by ARP since the last look."""
+        claims, is_doubled = self._mirror.claims(list(self._frames(self._arp)))
         if is_doubled:
-            self._send(self._echo)
-        yield from (one for one in found if one.mac != self.mac or is_doubled)
+            self._send(self._mirror.echo)
+        return claims
 
     def ask_servers(self, xid: int) -> None:
         self._send(question(self.mac, xid))

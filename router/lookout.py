@@ -124,10 +124,8 @@ class Lookout:
             if one.address != server.engine.scope.router:  # a relay agent repeats what this server said
                 heard.hear(one, now)
         for claim in ear.claims():
-            if _is_wrong(claim, server, service_now):
-                heard.hear(claim, now)
-                if claim not in heard.claims(now):
-                    ear.ask(claim.address)
+            if _is_wrong(claim, server, service_now) and heard.hear(claim, now):
+                ear.ask(claim.address)
         for claim in heard.unsure():
             if not _is_wrong(claim, server, service_now):
                 heard.retract(claim)

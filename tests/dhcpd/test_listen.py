@@ -8,8 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dhcpd.listen import ASK_SECONDS, ASK_SELDOM_SECONDS, HOLD_SECONDS, MAX_HEARD, Claim, Heard, Rival, question, rival
-from dhcpd.wire import BROADCAST, BROADCAST_MAC, Message, Type, decode, encode, udp_frame
+from dhcpd.listen import (
+    ASK_SECONDS,
+    ASK_SELDOM_SECONDS,
+    HOLD_SECONDS,
+    MAX_HEARD,
+    Claim,
+    Heard,
+    Mirror,
+    Rival,
+    question,
+    rival,
+)
+from dhcpd.wire import BROADCAST, BROADCAST_MAC, Message, Type, arp_announcement, decode, encode, udp_frame
 from tests.dhcpd.script import ip, mac, packed
 
 SERVER = "10.0.1.9"
@@ -74,6 +85,30 @@ def test_a_claim_counts_when_it_is_repeated() -> None:
     assert heard.claims(2) == [one]
     heard.retract(one)
     assert heard.claims(2) == []
+
+
+def test_a_claim_is_asked_about_until_it_is_sure() -> None:
+    heard, one = Heard(), Claim(ip("10.0.1.100"), mac(9))
+    assert [heard.hear(one, now) for now in (0, 0.9, 1.0, 2.0)] == [True, True, False, False]
+    for number in range(MAX_HEARD):
+        heard.hear(Claim(number, mac(number)), 2.0)
+    assert not heard.hear(Claim(MAX_HEARD, mac(1)), 2.0), "nobody is asked about what there is no room for"
+
+
+ROUTER_MAC, OWN = mac(1), arp_announcement(mac(1), ip("10.0.1.1"))
+
+
+def test_a_station_with_our_mac_is_another() -> None:
+    mirror, other = Mirror(ROUTER_MAC, 7), arp_announcement(mac(9), ip("10.0.1.100"))
+    assert mirror.claims([other, other]) == ([Claim(ip("10.0.1.100"), mac(9))], False)
+    assert mirror.claims([OWN]) == ([Claim(ip("10.0.1.1"), ROUTER_MAC)], True)
+    assert mirror.claims([OWN, Mirror(ROUTER_MAC, 8).echo]) == ([Claim(ip("10.0.1.1"), ROUTER_MAC)], True)
+
+
+def test_what_the_network_sends_back_is_our_own() -> None:
+    mirror, other = Mirror(ROUTER_MAC, 7), arp_announcement(mac(9), ip("10.0.1.100"))
+    assert mirror.claims([OWN, other, mirror.echo.ljust(60, b"\0")]) == ([Claim(ip("10.0.1.100"), mac(9))], False)
+    assert mirror.claims([OWN]) == ([], False)
 
 
 def test_we_ask_seldom_and_more_often_while_something_is_wrong() -> None:
