@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from router.app import App
 
 IMPORT_SLICE = 0.0002
-"""Seconds."""
+"""Seconds for which a thread that imports keeps the interpreter when the loop waits for it; Python's own are 5 ms."""
 
 
 class ControlError(Exception):
@@ -87,8 +87,7 @@ class Control:
 
 
 async def _loaded(name: str) -> ModuleType:
-    """A module, imported on another thread, which lets go of the interpreter when the loop has waited for so long:
-    Python's own interval is 5 ms."""
+    """A module, imported on another thread."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(IMPORT_SLICE)
     try:

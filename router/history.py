@@ -31,8 +31,7 @@ STORM, MAX_GATHERS = 500, 20
 """Rows in `GATHER_SECONDS` that make a storm, and how often at most it is waited for its end."""
 RETRY_SECONDS = 5.0
 TEND_SECONDS, SETTLE_SECONDS = 86400, 3600
-"""Between two looks for what is too old, and for how long a clock has to go on as it is before the first: one that is
-years ahead for a while, at boot or by an error, would erase all."""
+"""Between two looks for what is too old, and for how long a clock has to go on as it is before the first."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _LOG_PAGES = 512
 _ROOM = 4 << 20
@@ -41,6 +40,24 @@ _ROOM = 4 << 20
 Changes = tuple[float, str, int, bytes]
 """A service time, a VLAN, and so many of its rows that were on the disk then. They are packed: as objects they would be
 four times as large, and Python's garbage collection would look at each again and again."""
+
+
+class Tending:
+    """When to look for what is too old, as a pure object. A clock that is years ahead for a while, at boot or by an
+    error, would erase all, so it is believed when it has gone on as it is for some time."""
+
+    def __init__(self) -> None:
+        self._offset = -math.inf
+        self._due = math.inf
+
+    def is_due(self, now: float, monotonic: float) -> bool:
+        """True once until the next time; ``now`` is service time, ``monotonic`` of a clock that is not set."""
+        if abs(now - monotonic - self._offset) > SETTLE_SECONDS:
+            self._offset, self._due = now - monotonic, monotonic + SETTLE_SECONDS
+        if monotonic < self._due:
+            return False
+        self._due = monotonic + TEND_SECONDS
+        return True
 
 
 class History:
@@ -63,9 +80,7 @@ class History:
         self._closing = Event()
         self._database: sqlite3.Connection | None = None
         self._vlans: dict[str, int] = {}
-        self._offset = -math.inf
-        """Of the service's time from the monotonic one."""
-        self._tending_due = math.inf
+        self._tending = Tending()
         self._thread = Thread(target=self._run, name="history-writer")
 
     def start(self) -> None:
@@ -230,11 +245,8 @@ class History:
 
     def _tend(self, now: float) -> None:
         """Keep the bounds: what ended longest ago goes."""
-        database, at = self._opened(), monotonic()
-        if abs(now - at - self._offset) > SETTLE_SECONDS:
-            self._offset, self._tending_due = now - at, at + SETTLE_SECONDS
-        if at >= self._tending_due:
-            self._tending_due = at + TEND_SECONDS
+        database = self._opened()
+        if self._tending.is_due(now, monotonic()):
             prune(database, now - self.keep.max_age)
         shrink(database, max(self.keep.max_size - _ROOM, 0), now)
 

@@ -181,7 +181,7 @@ class Server:
         return kib["VmRSS:"] / 1024, kib["VmHWM:"] / 1024
 
     def settle(self) -> None:
-        """Waits until the server does nothing."""
+        """Waits until the server has used no processor for half a second; raises `ServerError` when it goes on."""
         deadline, before = time.monotonic() + SETTLE_SECONDS, -1
         while before != (used := self._ticks()):
             if time.monotonic() > deadline:

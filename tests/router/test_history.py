@@ -194,6 +194,11 @@ def test_a_clock_that_is_years_ahead_for_a_while_erases_nothing(
         assert not left(history, 23_620, years + 3610)
 
 
+def test_it_is_looked_for_what_is_too_old_once_a_day() -> None:
+    tending, hours = module.Tending(), range(75)
+    assert [hour for hour in hours if tending.is_due(START + hour * HOUR, 50 + hour * HOUR)] == [1, 25, 49, 73]
+
+
 def test_what_goes_on_stays_however_old(tmp_path: Path) -> None:
     later = START + 11 * 86400
     found = kept(tmp_path, (row(until=None), START), (row(2, later, None, address=GPS + 1), later), keep=Keep(86400))
