@@ -169,9 +169,6 @@ def test_two_routers_with_one_configuration(segment: Segment, tmp_path: Path) ->
         segment.service.start(vlan(probe=True))
         one = wait_for(segment, "duplicate_address")
         assert one["what"] == f"another station claims 10.1.0.1 with this router's own MAC {mac}"
-        spare.stop()
-        netns.batch(["link set lan1 down"], segment.clients)
-        assert warnings(segment, "duplicate_address"), "it may only be out of reach for a moment"
     finally:
         spare.kill9()
 
