@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import Any, NamedTuple
 
@@ -13,8 +14,9 @@ from dhcpd.identity import container_of
 from dhcpd.leases import BOUND, Row
 from dhcpd.link import default_interface
 from dhcpd.server import Server
-from router import sysctls
+from router import conntrack, elements, sysctls
 from router.advice import warnings
+from router.conntrack import Connection, Landing, has_moved, landings, trespasses
 from router.firewall import Firewall, FirewallError, Member, has_flowtables
 from router.nftables import Ruleset
 from router.relay import Leg, Relay
@@ -56,6 +58,7 @@ class Forwarding:
         self._config: Config | None = None
         self._wiring: Wiring | None = None
         self._holders: dict[tuple[str, int], bytes] = {}
+        self._landings: frozenset[Landing] = frozenset()
         self._guarded: set[str] = set()
         self._named: set[tuple[str, str]] = set()
         self._retry_at = 0.0
@@ -98,7 +101,7 @@ class Forwarding:
         """Repair what somebody else changed, and follow interfaces that went or came; to be called every second."""
         self.update(config, servers, now, moved=False)
         if self.error is None:
-            self._succeeds(self._repair, now)
+            self._succeeds(self._repair, config, now)
 
     def committed(self, vlan: str, rows: Sequence[Row], now: float) -> bool:
         """Leases of a VLAN are on disk, and their ACKs are about to leave: let their holders pass the source guard.
@@ -187,12 +190,23 @@ class Forwarding:
         if changed:
             self._firewall.watch(now)
             self._log(Note("info", "rules_applied", {"legs": wiring.legs, "wan": wiring.wan}))
+        before, self._landings = self._landings, _landings(config, wiring)
+        if before - self._landings:
+            self._end(partial(has_moved, before, self._landings))
 
-    def _repair(self, now: float) -> None:
+    def _repair(self, config: Config, now: float) -> None:
         if self._firewall.watch(now):
             self._log(Note("warning", "rules_repaired", {"repairs": self._firewall.repairs}))
+            self._end(partial(trespasses, [scope.subnet for scope in config.scopes]))
         if self._relay is not None:
             self._relay.watch(now)
+
+    def _end(self, is_over: Callable[[Connection], bool]) -> None:
+        try:
+            if count := conntrack.end(is_over):
+                self._log(Note("info", "connections_ended", {"connections": count}))
+        except FirewallError as error:
+            self._log(Note("warning", "connections_not_ended", {"error": str(error)}))
 
     def _admit(self, vlan: str, rows: Sequence[Row], now: float) -> None:
         entering: dict[Member, float] = {}
@@ -233,6 +247,11 @@ def _without_uplink(config: Config, wan: str | None) -> str | None:
         f"the router is not in {network}, the Docker network of [wan], as far as is known, and no default route leads "
         f"past the VLANs: nothing goes to the WAN until it is (docker network connect {network} router)"
     )
+
+
+def _landings(config: Config, wiring: Wiring) -> frozenset[Landing]:
+    places = elements.Wiring(wiring.legs, nodes=wiring.nodes)
+    return landings((one, places.address(one.target)) for one in config.publish)
 
 
 def _relay_legs(config: Config, wiring: Wiring) -> dict[str, Leg]:

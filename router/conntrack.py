@@ -1,0 +1,175 @@
+"""The connections that the kernel tracks, and an end for those that the rules have no place for any more.
+
+The rules look at a connection when it begins: what is established passes, and goes on to where it was first sent.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Network
+from typing import NamedTuple
+
+from router.nfnetlink import ATTRIBUTE, CODE, ERROR, FAMILY, HEADER, attribute, explained
+from router.settings import Ports, Publish
+
+_NETLINK_NETFILTER = 12
+_SUBSYSTEM = 1 << 8
+_GET, _DELETE = 1, 2
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_DONE = 3
+_NESTED = 0x8000
+_ORIGINAL, _REPLY, _STATUS, _ID, _ZONE = 1, 2, 3, 12, 18
+_IP, _PROTOCOL = 1, 2
+_SOURCE = 1
+_NUMBER, _SOURCE_PORT, _TARGET_PORT = 1, 2, 3
+_IS_PUBLISHED = 1 << 5
+"""``IPS_DST_NAT``"""
+_PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_ICMP: "icmp"}
+_ANSWER, _SECONDS = 65536, 5
+
+Attributes = dict[int, bytes]
+
+
+class Connection(NamedTuple):
+    """An IPv4 connection. Ports are 0 where its protocol has none."""
+
+    protocol: str
+    source: int
+    """Who began it."""
+    port: int
+    """The one that was asked, which is not that of the node when it is published as another."""
+    target: int
+    """Who answers."""
+    target_port: int
+    is_published: bool
+    """Whether it was asked of another address than the one that answers."""
+
+
+class Landing(NamedTuple):
+    """Where a ``[[publish]]`` leads now."""
+
+    ports: Ports
+    address: int
+    to_port: int
+
+    def has(self, one: Connection) -> bool:
+        """Whether it is this that sent the connection where it goes."""
+        offset = one.port - self.ports.first
+        return (
+            one.is_published
+            and one.protocol == self.ports.protocol
+            and 0 <= offset <= self.ports.last - self.ports.first
+            and (one.target, one.target_port) == (self.address, self.to_port + offset)
+        )
+
+
+def landings(published: Iterable[tuple[Publish, int | None]]) -> frozenset[Landing]:
+    """Where connections are sent, by each ``[[publish]]`` and the address of its node, None while that has none."""
+    return frozenset(Landing(one.ports, address, one.to_port) for one, address in published if address is not None)
+
+
+def has_moved(before: frozenset[Landing], now: frozenset[Landing], one: Connection) -> bool:
+    """Whether a connection was sent where the same one would not be sent any more."""
+    return any(old.has(one) for old in before - now) and not any(new.has(one) for new in now)
+
+
+def trespasses(subnets: Sequence[IPv4Network], one: Connection) -> bool:
+    """Whether a connection ends in a VLAN and did not begin there, nor by a ``[[publish]]``: only an ``[[allow]]`` lets
+    it through, and if one does it is tracked anew with its next packet."""
+    ends = next((net for net in subnets if _is_in(net, one.target)), None)
+    return ends is not None and not one.is_published and not _is_in(ends, one.source)
+
+
+def _is_in(network: IPv4Network, address: int) -> bool:
+    return address & int(network.netmask) == int(network.network_address)
+
+
+def end(is_over: Callable[[Connection], bool]) -> int:
+    """End connections in the network namespace of the calling thread; how many there were. What their nodes send next
+    begins a new one, or nothing. Blocks for some 5 ms for each 1,000 connections. Raises `FirewallError`."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as kernel:
+            kernel.settimeout(_SECONDS)
+            kernel.bind((0, 0))
+            over = [handle for handle, one in _connections(kernel) if is_over(one)]
+            return sum(_forget(kernel, handle) for handle in over)
+    except OSError as error:
+        raise explained(error.errno or 0) from None
+
+
+def _connections(kernel: socket.socket) -> Iterator[tuple[bytes, Connection]]:
+    """All there are, each with what it is deleted by."""
+    kernel.send(_message(_GET, _REQUEST | _DUMP))
+    while True:
+        for kind, body in _answers(kernel.recv(_ANSWER)):
+            if kind == _DONE:
+                return
+            attributes = dict(_attributes(body[FAMILY.size :]))
+            found = connection(attributes)
+            if found is not None:
+                yield b"".join(_kept(attributes)), found
+
+
+def connection(attributes: Mapping[int, bytes]) -> Connection | None:
+    """What the kernel's attributes of a connection say; None for what is not IPv4."""
+    asked, answers = (dict(_attributes(attributes.get(one, b""))) for one in (_ORIGINAL, _REPLY))
+    source, target = _source(asked), _source(answers)
+    if not source or not target:
+        return None
+    began, answered = (dict(_attributes(one.get(_PROTOCOL, b""))) for one in (asked, answers))
+    number = _number(began, _NUMBER)
+    status = _number(attributes, _STATUS)
+    ports = (_number(began, _TARGET_PORT), _number(answered, _SOURCE_PORT))
+    return Connection(
+        _PROTOCOLS.get(number, str(number)), source, ports[0], target, ports[1], bool(status & _IS_PUBLISHED)
+    )
+
+
+def _source(side: Attributes) -> int:
+    return _number(dict(_attributes(side.get(_IP, b""))), _SOURCE)
+
+
+def _number(attributes: Mapping[int, bytes], kind: int) -> int:
+    return int.from_bytes(attributes.get(kind, b""), "big")
+
+
+def _kept(attributes: Attributes) -> Iterator[bytes]:
+    for kind in (_ORIGINAL, _ZONE, _ID):
+        if kind in attributes:
+            yield attribute(kind | (_NESTED if kind == _ORIGINAL else 0), attributes[kind])
+
+
+def _forget(kernel: socket.socket, handle: bytes) -> bool:
+    """False when it has ended by itself."""
+    kernel.send(_message(_DELETE, _REQUEST | _ACK, handle))
+    with suppress(FileNotFoundError):
+        list(_answers(kernel.recv(_ANSWER)))
+        return True
+    return False
+
+
+def _message(kind: int, flags: int, body: bytes = b"") -> bytes:
+    size = HEADER.size + FAMILY.size + len(body)
+    return HEADER.pack(size, _SUBSYSTEM | kind, flags, 0, 0) + FAMILY.pack(socket.AF_INET, 0, 0) + body
+
+
+def _answers(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The kind and the body of each message. Raises `OSError` for an error."""
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        size, kind, _, _, _ = HEADER.unpack_from(data, offset)
+        body = data[offset + HEADER.size : offset + size]
+        if kind == ERROR and (code := -CODE.unpack_from(body)[0]):
+            raise OSError(code, "")
+        yield kind, body
+        offset += size + 3 & ~3
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset + ATTRIBUTE.size <= len(data):
+        size, kind = ATTRIBUTE.unpack_from(data, offset)
+        yield kind & 0x3FFF, data[offset + ATTRIBUTE.size : offset + size]
+        offset += max(size, ATTRIBUTE.size) + 3 & ~3
