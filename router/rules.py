@@ -64,7 +64,7 @@ def ruleset(
     for place, vlan in served:
         chains |= _vlan_chains(place, vlan, fast=legs[vlan.scope.name] in fast)
     chains |= {"fast_path": _fast_path(wan)} if fast and wan else {}
-    chains |= {"connections": _connections(wan, has_inbound=has_inbound), "services": _services()}
+    chains |= {"connections": _connections(wan, has_inbound=has_inbound), "services": _services(), "errors": _errors()}
     if wan:
         chains["encrypted_only"] = _encrypted_only()
         chains |= {"prerouting": _prerouting(wan) if config.publish else [], "postrouting": _postrouting(wan)}
@@ -78,7 +78,11 @@ def _sets(
     config: Config, wiring: Wiring, placed: Sequence[tuple[str, Vlan]], served: Sequence[tuple[str, Vlan]]
 ) -> dict[str, Set]:
     subnets = {str(vlan.scope.subnet): place for place, vlan in placed}
-    sets = {"subnets": Set(_ADDRESS, "[[vlan]] subnet", subnets, flags="interval")}
+    within = {f"{subnet} . {subnet}": place for subnet, place in subnets.items()}
+    sets = {
+        "subnets": Set(_ADDRESS, "[[vlan]] subnet", subnets, flags="interval"),
+        "within_vlan": Set(f"{_ADDRESS} . {_ADDRESS}", "[[vlan]] subnet", within, flags="interval"),
+    }
     for name, elements in exceptions(config, wiring).items():
         source, target = name.split("_to_")
         key = f"{_KINDS[source]} . {_KINDS[target]} . {_SERVICE}"
@@ -191,8 +195,23 @@ def _fast_path(wan: str) -> list[str]:
 
 def _states() -> list[str]:
     """Not a map in the rule: it would miss while the rule is being replaced."""
-    about = _about("replies, ICMP errors")
-    return [f"ct state established,related accept {about}", f"ct state invalid counter drop {about}"]
+    return [
+        f"ct state established accept {_about('replies')}",
+        f"ct state related,invalid goto errors {_about('ICMP errors')}",
+    ]
+
+
+def _errors() -> list[str]:
+    """An error is let through by the connection that it says it is about, and anybody can say that: a VLAN may speak
+    of connections with an end in it, others of those that leave the VLANs."""
+    others = f"counter drop {_about('[[vlan]] subnet: an ICMP error about a connection of others')}"
+    return [
+        f"ct state invalid counter drop {_about('of no connection')}",
+        *(f"ip saddr . ct {way} ip saddr @within_vlan accept {_about('ICMP errors')}" for way in ("original", "reply")),
+        f"ip saddr @subnets {others}",
+        f"ct original ip saddr @subnets ct reply ip saddr @subnets {others}",
+        f"accept {_about('ICMP errors')}",
+    ]
 
 
 def _pair_rule(name: str, about: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import socket
+import struct
 from contextlib import suppress
+from ipaddress import IPv4Address
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 from router.firewall import Firewall, has_flowtables
+from router.probe import _checksum
 from tests.lab.routed import ADDRESSES, DEADLINE, INTERNET, WAN_ADDRESS, Routed, heard, last
 from tests.router.cases import FOLDER, Case
 from tests.router.conftest import Enforce
@@ -29,6 +32,15 @@ def waiting(listener: socket.socket) -> bool:
     with suppress(BlockingIOError):
         return bool(listener.recv(100))
     return False
+
+
+def icmp_error(source: str, source_port: int, target: str, target_port: int) -> bytes:
+    """The ICMP message that a port is unreachable (RFC 792), about a UDP datagram from `source` to `target`."""
+    ends = IPv4Address(source).packed + IPv4Address(target).packed
+    head = struct.pack("!BBHHHBBH8s", 0x45, 0, 28, 1, 0, 64, socket.IPPROTO_UDP, 0, ends)
+    about = head + struct.pack("!HHHH", source_port, target_port, 8, 0)
+    blank = struct.pack("!BBHI", 3, 3, 0, 0) + about
+    return blank[:2] + struct.pack("!H", _checksum(blank)) + blank[4:]
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
@@ -144,6 +156,52 @@ def test_a_spoofed_source_cannot_enter_the_connection_of_another(nodes: Routed, 
     last(client, INTERNET, PORT)
     assert heard(listener) == [b"first"]
     nodes.ip("container2", f"addr del {ADDRESSES['device1']}/32 dev eth0")
+
+
+@pytest.mark.parametrize(
+    ("liar", "source", "target"),
+    [("device1", WAN_ADDRESS, INTERNET), ("internet", ADDRESSES["device2"], ADDRESSES["device1"])],
+)
+def test_an_icmp_error_about_a_connection_of_others_goes_nowhere(
+    liar: str, source: str, target: str, nodes: Routed, enforce: Enforce
+) -> None:
+    """What is masqueraded keeps its port, so its two ends can be guessed."""
+    enforce(configuration(2, allow("vlan2", "vlan1")))
+    nodes.ip("internet", "route replace 10.0.0.0/8 via 203.0.113.2")
+    client = nodes.udp("device2", port=PORT + 1)
+    server = nodes.udp("internet" if target == INTERNET else "device1", target, PORT)
+    client.connect((target, PORT))
+    client.send(b"ask")
+    _, answered = server.recvfrom(100)
+    with nodes.on(liar), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        raw.sendto(icmp_error(source, PORT + 1, target, PORT), (source, 0))
+    one, other = nodes.udp("device1"), nodes.udp("internet", INTERNET, PORT + 2)
+    one.sendto(b"behind it", (INTERNET, PORT + 2))
+    other.sendto(*other.recvfrom(100))
+    assert one.recv(100) == b"behind it"
+    server.sendto(b"answer", answered)
+    assert client.recv(100) == b"answer"
+
+
+@pytest.mark.parametrize(
+    ("source", "address"),
+    [
+        ("device1", ADDRESSES["device2"]),
+        ("device1", INTERNET),
+        ("internet", WAN_ADDRESS),
+        ("device1", "10.0.1.1"),
+        ("router", ADDRESSES["device1"]),
+        ("router", INTERNET),
+    ],
+)
+def test_an_icmp_error_reaches_who_asked(source: str, address: str, nodes: Routed, enforce: Enforce) -> None:
+    more = allow("vlan1", "vlan2", f"udp/{PORT}") + publish(f"udp/{PORT}", "vlan1/device1", PORT)
+    enforce(configuration(2, more, settings=f'router_ports = ["udp/{PORT}"]'))
+    client = nodes.udp(source)
+    client.connect((address, PORT))
+    client.send(b"nobody listens")
+    with pytest.raises(ConnectionRefusedError):
+        client.recv(100)
 
 
 def test_the_path_mtu_is_found_and_segments_are_clamped(nodes: Routed, enforce: Enforce) -> None:
