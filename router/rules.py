@@ -7,7 +7,8 @@ and exceptions are elements.
 - ``forward``: a packet has an address of the leg it came in on (with ``guard``: a leased one, and the holder's MAC);
   connections go from a VLAN to the WAN, from the WAN to what is published, and where an ``[[allow]]`` lets them.
 - ``input``: a VLAN reaches the router's address in that VLAN, and there DHCP, ping and ``router_ports``. Interfaces
-  that are neither a leg nor the WAN are not ours, but no packet of theirs gets to the addresses of a VLAN.
+  that are neither a leg nor the WAN are not ours, but no packet of theirs gets to the addresses of a VLAN, and while
+  the WAN's is not known they are as closed as the WAN.
 - IPv6 is not forwarded, and not taken in from a leg.
 """
 
@@ -60,7 +61,7 @@ def ruleset(
     served = [(place, vlan) for place, vlan in placed if vlan.scope.name in legs]
     fast = [legs[vlan.scope.name] for _, vlan in served if not vlan.guard] if offload and wan else []
     has_inbound = _has_inbound(config)
-    chains = {"forward": _forward(wan, has_inbound=has_inbound), "input": _input(wan)}
+    chains = {"forward": _forward(wan, has_inbound=has_inbound), "input": _input(config, wan)}
     for place, vlan in served:
         chains |= _vlan_chains(place, vlan, fast=legs[vlan.scope.name] in fast)
     chains |= {"fast_path": _fast_path(wan)} if fast and wan else {}
@@ -93,16 +94,17 @@ def _sets(
             sets[guard_set(vlan.scope.name)] = Set(
                 f"ether_addr . {_ADDRESS}", f"{place}.guard", members, flags="timeout"
             )
+    if config.wan:
+        sets["wan_to_router"] = Set(_SERVICE, "[[allow]]", wan_to_router(config), flags="interval")
     if wiring.wan:
-        sets |= _wan_sets(config, wiring)
+        sets |= _publish_sets(config, wiring)
     return sets | _verdicts(wiring, served)
 
 
-def _wan_sets(config: Config, wiring: Wiring) -> dict[str, Set]:
+def _publish_sets(config: Config, wiring: Wiring) -> dict[str, Set]:
     kept, moved = published(config, wiring)
     about = "[[publish]]"
     return {
-        "wan_to_router": Set(_SERVICE, "[[allow]]", wan_to_router(config), flags="interval"),
         "publish": Set(f"{_SERVICE} : {_ADDRESS}", about, kept, "map", "interval"),
         "publish_moved": Set(f"{_SERVICE} : {_ADDRESS} . inet_service", f"{about} to_port", moved, "map"),
     }
@@ -239,15 +241,17 @@ def _encrypted_only() -> list[str]:
     ]
 
 
-def _input(wan: str | None) -> list[str]:
-    """A leg that came back under another name is closed until the rules know it."""
+def _input(config: Config, wan: str | None) -> list[str]:
+    """A leg that came back under another name is closed until the rules know it. An uplink that is not known may be
+    any interface that is left."""
     from_wan = [
         f"udp sport 67 udp dport 68 accept {_about('[wan] its own address by DHCP')}",
         f"icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert }} accept {_about('[wan]')}",
         f"{_ASKED} @wan_to_router accept {_about('[[allow]] from wan to router')}",
         f"counter drop {_about('[wan]')}",
     ]
-    guarded = [f"iifname {quoted(wan)} {rule}" for rule in from_wan] if wan else []
+    uplink = f"iifname {quoted(wan)} " if wan else ""
+    guarded = [f"{uplink}{rule}" for rule in from_wan] if config.wan else []
     foreign = _about("[[vlan]] subnet: not from this interface")
     return [
         f'iifname "lo" accept {_about("loopback")}',

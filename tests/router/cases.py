@@ -35,10 +35,12 @@ class Case:
         return cls(intent, configuration, nodes, expected)
 
     def rules(self) -> Ruleset:
-        """The rules as they are compiled now; a node's line is `vlan1/name address`, `offload` stands alone."""
+        """The rules as they are compiled now; a node's line is `vlan1/name address`; `offload` and `no-uplink`
+        stand alone."""
         lines = [line.split() for line in self.nodes.splitlines() if line]
         nodes = {_vlan_and_name(line[0]): int(IPv4Address(line[1])) for line in lines if len(line) == 2}
-        return compiled(parse(self.configuration), nodes, offload=["offload"] in lines)
+        uplink = None if ["no-uplink"] in lines else "wan"
+        return compiled(parse(self.configuration), nodes, uplink=uplink, offload=["offload"] in lines)
 
     def __str__(self) -> str:
         return "".join([self.intent, _MARKS[0], self.configuration, _MARKS[1], self.nodes, _MARKS[2], self.expected])
@@ -54,20 +56,26 @@ def compiled(
     nodes: Mapping[tuple[str, str], int] | None = None,
     indexes: Mapping[str, int] | None = None,
     *,
+    uplink: str | None = "wan",
     offload: bool = False,
 ) -> Ruleset:
-    """The rules on the virtual truck, whose legs are named by their tags."""
+    """The rules on the virtual truck, whose legs are named by their tags. ``uplink`` is None while it is not known."""
     legs = {vlan.scope.name: f"leg{vlan.tag}" for vlan in config.vlans}
-    return ruleset(config, legs, "wan" if config.wan else None, nodes or {}, indexes, offload=offload)
+    return ruleset(config, legs, uplink if config.wan else None, nodes or {}, indexes, offload=offload)
 
 
-def wired(config: Config, nodes: Mapping[tuple[str, str], int] | None = None, *, offload: bool = False) -> Ruleset:
+def wired(
+    config: Config,
+    nodes: Mapping[tuple[str, str], int] | None = None,
+    *,
+    uplink: str | None = "wan",
+    offload: bool = False,
+) -> Ruleset:
     """The rules for the kernel of this thread's network namespace; what is not there has a number that is nobody's."""
     there = {name: index for index, name in socket.if_nameindex()}
     names = ["wan", *(f"leg{vlan.tag}" for vlan in config.vlans)]
-    return compiled(
-        config, nodes, {one: there.get(one, 1_000_000 + at) for at, one in enumerate(names)}, offload=offload
-    )
+    indexes = {one: there.get(one, 1_000_000 + at) for at, one in enumerate(names)}
+    return compiled(config, nodes, indexes, uplink=uplink, offload=offload)
 
 
 def main() -> None:

@@ -44,11 +44,15 @@ def enforce(nodes: Routed, firewall: Firewall) -> Enforce:
     """`enforce(configuration, addresses of nodes)` puts the rules of a configuration into the router's kernel."""
 
     def enforce(
-        config: Config, names: Mapping[tuple[str, str], str] | None = None, *, offload: bool = False
+        config: Config,
+        names: Mapping[tuple[str, str], str] | None = None,
+        *,
+        uplink: str | None = "wan",
+        offload: bool = False,
     ) -> Ruleset:
         known = {key: int(IPv4Address(address)) for key, address in (names or {}).items()}
         with nodes.on("router"):
-            rules = wired(config, known, offload=offload)
+            rules = wired(config, known, uplink=uplink, offload=offload)
             firewall.apply(rules, 0.0)
         return rules
 

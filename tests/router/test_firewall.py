@@ -124,6 +124,16 @@ def test_the_router_is_open_where_the_configuration_says(nodes: Routed, enforce:
     assert opened == {("device1", 22), ("device1", 53), ("container1", 53), ("internet", 443)}
 
 
+def test_an_uplink_that_is_not_known_is_closed(nodes: Routed, enforce: Enforce) -> None:
+    enforce(configuration(2, allow("wan", "router", "tcp/443")), uplink=None)
+    for port in (80, 443):
+        nodes.listen("router", port)
+        nodes.listen("internet", port)
+    tried = product([("internet", WAN_ADDRESS), ("router", INTERNET), ("router", "127.0.0.1")], [80, 443])
+    opened = [(node, port) for (node, address), port in tried if nodes.connects(node, address, port)]
+    assert opened == [("internet", 443), *[("router", 80), ("router", 443)] * 2]
+
+
 def test_only_encrypted_protocols_leave_a_vlan_that_says_so(nodes: Routed, enforce: Enforce) -> None:
     enforce(configuration(2, allow("vlan1/device1", "wan", "tcp/80"), settings="encrypted_only = true"))
     for port in (80, 443):
