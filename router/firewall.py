@@ -24,6 +24,10 @@ from router.rules import guard_set
 
 __all__ = ["Firewall", "FirewallError", "Member", "has_flowtables"]
 
+LATE_SECONDS = 60.0
+"""After the end of its lease, in which a member of the source guard may still be there: the kernel's clock is another,
+and stands while the machine sleeps."""
+
 _NFT_SECONDS = 30
 _FLOWTABLE = f"table {FAMILY} {TABLE}_probe {{\nflowtable fast {{ hook ingress priority filter;\n}}\n}}\n"
 
@@ -107,7 +111,7 @@ class Firewall:
         found = _picture(_listing())
         if generation == self._generation == self._kernel.generation():
             self._seen = found.rules
-        if found.rules != self._seen or not self._live(rules, now) <= found.members:
+        if found.rules != self._seen or not self._are_ours(rules, found.members, now):
             return False
         self._generation = generation
         return True
@@ -171,12 +175,21 @@ class Firewall:
         return "".join(lines)
 
     def _forget_ended(self, now: float) -> None:
-        self._members = {one: end for one, end in self._members.items() if end > now}
+        self._members = {one: end for one, end in self._members.items() if end > now - LATE_SECONDS}
 
-    def _live(self, rules: Ruleset, now: float) -> set[str]:
-        """Members that the kernel must show; one that ends this second may be gone."""
-        sure = [one for one, end in self._members.items() if end > now + 1 and guard_set(one.vlan) in rules.sets]
-        return {f"{guard_set(one.vlan)} {_member_text(one)}" for one in sure}
+    def _are_ours(self, rules: Ruleset, found: set[str], now: float) -> bool:
+        """Whether the kernel shows all members that it must, and none but those that it may; one that ends this second
+        may be gone."""
+        guards = {name: one for name, one in rules.sets.items() if one.flags == "timeout"}
+        reserved = {f"{name} {member}" for name, one in guards.items() for member in one.elements}
+        leased = {
+            f"{guard_set(one.vlan)} {_member_text(one)}": end
+            for one, end in self._members.items()
+            if guard_set(one.vlan) in guards
+        }
+        must = reserved | {member for member, end in leased.items() if end > now + 1}
+        may = must | {member for member, end in leased.items() if end > now - LATE_SECONDS}
+        return must <= found <= may
 
 
 @cache

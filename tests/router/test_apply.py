@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from router.firewall import Firewall, FirewallError, Member
+from router.firewall import LATE_SECONDS, Firewall, FirewallError, Member
 from router.nfnetlink import NO_PERMISSION
 from router.nftables import Ruleset
 from router.sysctls import NEEDED, WANTED, prepare
@@ -148,6 +148,8 @@ def test_elements_changed_alone_and_a_whole_replacement_lead_to_the_same(
         "flush set inet lanward vlan_to_node",
         "flush set inet lanward guard_vlan1",
         "delete element inet lanward guard_vlan1 { 02:00:00:00:00:99 . 10.0.1.99 }",
+        "delete element inet lanward guard_vlan1 { 02:00:00:00:01:05 . 10.0.1.20 }",
+        "add element inet lanward guard_vlan1 { 02:00:00:00:00:98 . 10.0.1.98 }",
         "add chain inet lanward forward { policy accept; }",
     ],
 )
@@ -179,6 +181,32 @@ def test_other_tables_and_our_own_members_are_no_change(nodes: Routed, firewall:
         assert not firewall.watch(0.0)
         assert not firewall.watch(20.0)
     assert firewall.repairs == 0
+
+
+def test_a_member_that_the_kernel_has_a_little_longer_than_its_lease_is_no_change(
+    nodes: Routed, firewall: Firewall, enforce: Enforce
+) -> None:
+    enforce(configuration(2, settings="guard = true"))
+    firewall.admit({Member("vlan1", bytes(6), 7): 60.0}, 0.0)
+    with nodes.on("router"):
+        firewall.apply(wired(configuration(2, PUBLISH, settings="guard = true")), 60.5)
+        assert not firewall.watch(60.5)
+        nodes.truck.run("router", "nft", "add", "table", "ip", "other")
+        assert not firewall.watch(60.5)
+    assert "0.0.0.7" in table(nodes)
+
+
+def test_a_member_that_stays_when_its_lease_has_ended_is_a_change(
+    nodes: Routed, firewall: Firewall, enforce: Enforce
+) -> None:
+    enforce(configuration(2, settings="guard = true"))
+    firewall.admit({Member("vlan1", bytes(6), 7): 60.0}, 0.0)
+    with nodes.on("router"):
+        assert not firewall.watch(0.0)
+        nodes.truck.run("router", "nft", "add", "table", "ip", "other")
+        assert firewall.watch(60.0 + LATE_SECONDS)
+        assert not firewall.watch(60.0 + LATE_SECONDS)
+    assert firewall.repairs == 1
 
 
 def test_rules_that_the_kernel_refuses_change_nothing(nodes: Routed, firewall: Firewall, enforce: Enforce) -> None:
