@@ -6,9 +6,10 @@ and exceptions are elements.
 
 - ``forward``: a packet has an address of the leg it came in on (with ``guard``: a leased one, and the holder's MAC);
   connections go from a VLAN to the WAN, from the WAN to what is published, and where an ``[[allow]]`` lets them.
-- ``input``: a VLAN reaches the router's address in that VLAN, and there DHCP, ping and ``router_ports``. Interfaces
-  that are neither a leg nor the WAN are not ours, but no packet of theirs gets to the addresses of a VLAN, and while
-  the WAN's is not known they are as closed as the WAN.
+- ``input``: a VLAN reaches the router's address in that VLAN, and there DHCP, ping and ``router_ports``; where a group
+  is relayed from, IGMP too: a router that hears no queries is soon no member any more. Interfaces that are neither a
+  leg nor the WAN are not ours, but no packet of theirs gets to the addresses of a VLAN, and while the WAN's is not
+  known they are as closed as the WAN.
 - IPv6 is not forwarded, and not taken in from a leg.
 """
 
@@ -21,6 +22,7 @@ from router.elements import (
     ENCRYPTED,
     PAIRS,
     Wiring,
+    comment,
     exceptions,
     published,
     quoted,
@@ -63,7 +65,7 @@ def ruleset(
     has_inbound = _has_inbound(config)
     chains = {"forward": _forward(wan, has_inbound=has_inbound), "input": _input(config, wan)}
     for place, vlan in served:
-        chains |= _vlan_chains(place, vlan, fast=legs[vlan.scope.name] in fast)
+        chains |= _vlan_chains(place, vlan, _groups(config, vlan), fast=legs[vlan.scope.name] in fast)
     chains |= {"fast_path": _fast_path(wan)} if fast and wan else {}
     chains |= {"connections": _connections(wan, has_inbound=has_inbound), "services": _services(), "errors": _errors()}
     if wan:
@@ -173,16 +175,24 @@ def _forward(wan: str | None, *, has_inbound: bool) -> list[str]:
     ]
 
 
-def _vlan_chains(place: str, vlan: Vlan, *, fast: bool) -> dict[str, list[str]]:
+def _groups(config: Config, vlan: Vlan) -> list[str]:
+    """The broadcasts for which the router is a member of a group in the VLAN."""
+    heard = enumerate(config.broadcast)
+    return [f"broadcast[{at}]" for at, one in heard if one.source.vlan == vlan.scope.name and one.group is not None]
+
+
+def _vlan_chains(place: str, vlan: Vlan, groups: Sequence[str], *, fast: bool) -> dict[str, list[str]]:
     subnet = f"ip saddr {vlan.scope.subnet}"
     member, about = (subnet, place) if not vlan.guard else (f"ether saddr . ip saddr @{guard_set(vlan.scope.name)}", "")
     about = about or f"{place}.guard"
     spoofed = f"counter drop {_about(f'{about}: source not allowed')}"
     heard = f"ip daddr 255.255.255.255 udp dport {SERVER_PORT} accept"
+    asked = f"ip protocol igmp ip daddr 224.0.0.0/4 accept {_about(comment(groups))}"
     return {
         _chain("from", vlan): [f"{member} goto {'fast_path' if fast else 'connections'} {_about(about)}", spoofed],
         _chain("to_router", vlan): [
             f"{heard} {_about(f'{place}: DHCP, from clients without an address or with that of another VLAN')}",
+            *([asked] if groups else []),
             f"{subnet} goto services {_about(place)}",
             f"counter drop {_about(f'{place}: source not in the subnet')}",
         ],

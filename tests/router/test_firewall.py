@@ -39,8 +39,25 @@ def icmp_error(source: str, source_port: int, target: str, target_port: int) -> 
     ends = IPv4Address(source).packed + IPv4Address(target).packed
     head = struct.pack("!BBHHHBBH8s", 0x45, 0, 28, 1, 0, 64, socket.IPPROTO_UDP, 0, ends)
     about = head + struct.pack("!HHHH", source_port, target_port, 8, 0)
-    blank = struct.pack("!BBHI", 3, 3, 0, 0) + about
-    return blank[:2] + struct.pack("!H", _checksum(blank)) + blank[4:]
+    return summed(struct.pack("!BBHI", 3, 3, 0, 0) + about)
+
+
+def igmp(kind: int, code: int, group: str) -> bytes:
+    """A message of version 2 (RFC 2236 section 2)."""
+    return summed(struct.pack("!BBH4s", kind, code, 0, IPv4Address(group).packed))
+
+
+def igmp_query() -> bytes:
+    """A general query to be answered within a tenth of a second, from a switch without an address in the VLAN (RFC
+    4541 section 2.1.1)."""
+    ends = bytes(4) + IPv4Address("224.0.0.1").packed
+    head = struct.pack("!BBHHHBBH8s", 0x45, 0, 28, 1, 0, 1, socket.IPPROTO_IGMP, 0, ends)
+    return summed(head, 10) + igmp(0x11, 1, "0.0.0.0")
+
+
+def summed(data: bytes, at: int = 2) -> bytes:
+    """`data` with its checksum, which is still 0."""
+    return data[:at] + struct.pack("!H", _checksum(data)) + data[at + 2 :]
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
@@ -262,3 +279,18 @@ def test_a_relayed_broadcast_is_heard_by_the_router(nodes: Routed, enforce: Enfo
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sender.sendto(b"last" if address == "10.0.1.255" else b"no", (address, PORT))
     assert heard(listener) == []
+
+
+def test_a_switch_that_snoops_hears_that_the_router_is_a_member(nodes: Routed, enforce: Enforce) -> None:
+    group, router = "239.1.2.3", IPv4Address("10.0.1.1").packed
+    broadcast = f'[[broadcast]]\nname = "m"\nport = 5000\ngroup = "{group}"\nfrom = "vlan1"\nto = ["vlan2"]\n'
+    enforce(configuration(2, broadcast))
+    member = nodes.udp("router")
+    member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, IPv4Address(group).packed + router)
+    with nodes.on("device1"):
+        switch = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+    with switch:
+        switch.settimeout(DEADLINE)
+        switch.sendto(igmp_query(), ("eth0", 0x0800, 0, 0, bytes.fromhex("01005e000001")))
+        while (packet := switch.recv(2048))[12:16] != router or not packet.endswith(igmp(0x16, 0, group)):
+            pass
