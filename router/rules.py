@@ -6,6 +6,8 @@ and exceptions are elements.
 
 - ``forward``: a packet has an address of the leg it came in on (with ``guard``: a leased one, and the holder's MAC);
   connections go from a VLAN to the WAN, from the WAN to what is published, and where an ``[[allow]]`` lets them.
+  Nothing else is forwarded, of other interfaces neither: what is no leg now may be one that has just come, one whose
+  VLAN was taken out of the file or an uplink of before, and the kernel forwards because we told it to.
 - ``input``: a VLAN reaches the router's address in that VLAN, and there DHCP, ping and ``router_ports``; where a group
   is relayed from, IGMP too: a router that hears no queries is soon no member any more. Interfaces that are neither a
   leg nor the WAN are not ours, but no packet of theirs gets to the addresses of a VLAN, and while the WAN's is not

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address
 from itertools import product
@@ -91,6 +92,32 @@ def test_what_the_wan_sends_reaches_only_what_is_published(nodes: Routed, enforc
     assert nodes.connects("internet", WAN_ADDRESS, 8080)
     assert not nodes.connects("internet", WAN_ADDRESS, 80)
     assert not nodes.connects("internet", ADDRESSES["device1"], 80)
+
+
+@pytest.fixture
+def other(nodes: Routed) -> Iterator[socket.socket]:
+    """A socket of device2 that sends by an interface of the router that is neither a leg nor the WAN."""
+    cable = f"link add other type veth peer name other netns {nodes.truck.netns('device2')}"
+    nodes.ip("router", cable, "addr add 172.17.0.1/16 dev other", "link set other up")
+    there = [f"route add {address} via 172.17.0.1" for address in (INTERNET, ADDRESSES["device1"])]
+    nodes.ip("device2", "addr add 172.17.0.2/16 dev other", "link set other up", *there)
+    yield nodes.udp("device2", "172.17.0.2")
+    nodes.ip("router", "link del other")
+
+
+def test_what_comes_from_neither_a_leg_nor_the_wan_is_not_forwarded(
+    nodes: Routed, enforce: Enforce, other: socket.socket
+) -> None:
+    enforce(configuration(2))
+    internet, device = nodes.udp("internet", port=PORT), nodes.udp("device1", port=PORT)
+    behind = nodes.udp("router", port=PORT)
+    for address in (INTERNET, ADDRESSES["device1"]):
+        other.sendto(b"other", (address, PORT))
+    last(other, "172.17.0.1", PORT)
+    assert heard(behind) == []
+    last(device, INTERNET, PORT)
+    last(behind, ADDRESSES["device1"], PORT)
+    assert [heard(internet), heard(device)] == [[], []]
 
 
 def test_a_published_port_follows_its_node(nodes: Routed, enforce: Enforce) -> None:
