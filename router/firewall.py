@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from dhcpd.pool import dotted
 from router.nfnetlink import NO_PERMISSION, NO_TABLES, FirewallError, Key, Nfnetlink
-from router.nftables import FAMILY, TABLE, Ruleset, command, difference, replacement
+from router.nftables import FAMILY, TABLE, Ruleset, command, difference, kept_sets, replacement
 from router.rules import guard_set
 
 __all__ = ["Firewall", "FirewallError", "Member", "has_flowtables"]
@@ -121,7 +121,7 @@ class Firewall:
         old = self._applied
         if whole or old is None or old.flowtables != rules.flowtables or self._kernel.generation() != self._generation:
             return self._whole(rules, now)
-        return difference(old, rules) + self._member_lines(rules, now, set(old.sets))
+        return difference(old, rules) + self._member_lines(rules, now, kept_sets(old, rules))
 
     def _whole(self, rules: Ruleset, now: float) -> str:
         kinds = ((kind, one["name"]) for kind, one in _listing(terse=True) if "name" in one)
@@ -164,7 +164,7 @@ class Firewall:
         return found is not None and _member_text(member) not in found.elements
 
     def _member_lines(self, rules: Ruleset, now: float, there: Collection[str] = ()) -> str:
-        """The members of all guards but those whose sets are ``there`` already, and have them."""
+        """The members of all guards but those whose sets are ``there`` and stay, with the members in them."""
         lines: list[str] = []
         for one, end in self._members.items():
             name = guard_set(one.vlan)

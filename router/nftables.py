@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from router.elements import Elements
 
@@ -96,10 +96,8 @@ def difference(old: Ruleset, new: Ruleset) -> str:
 
     What is deleted comes first: intervals that grow would overlap themselves.
     """
-    rebuilt = {name for name, one in new.sets.items() if name in old.sets and _is_rebuilt(old.sets[name], one)}
-    kept = {
-        name: (old.sets[name].elements, new.sets[name].elements) for name in new.sets.keys() & old.sets.keys() - rebuilt
-    }
+    kept = {name: (old.sets[name].elements, new.sets[name].elements) for name in kept_sets(old, new)}
+    rebuilt = old.sets.keys() & new.sets.keys() - kept.keys()
     chains = {name: rules for name, rules in new.chains.items() if _is_changed(rules, old.chains.get(name), rebuilt)}
     block = Ruleset({name: one for name, one in new.sets.items() if name not in kept}, chains)
     return "".join(
@@ -117,7 +115,14 @@ def difference(old: Ruleset, new: Ruleset) -> str:
     )
 
 
+def kept_sets(old: Ruleset, new: Ruleset) -> set[str]:
+    """The sets that stay on the way of `difference`, with what else is in them; all others are made anew."""
+    return {name for name in old.sets.keys() & new.sets.keys() if not _is_rebuilt(old.sets[name], new.sets[name])}
+
+
 def _is_rebuilt(old: Set, new: Set) -> bool:
+    if replace(old, elements={}) != replace(new, elements={}):
+        return True
     return new.flags == "interval" and len(_without(old.elements, new.elements)) > _FEW
 
 

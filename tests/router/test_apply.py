@@ -209,6 +209,20 @@ def test_a_member_that_stays_when_its_lease_has_ended_is_a_change(
     assert firewall.repairs == 1
 
 
+def test_sets_that_say_another_place_in_the_file_are_made_anew_with_their_members(
+    nodes: Routed, firewall: Firewall, enforce: Enforce
+) -> None:
+    config = configuration(2, settings="guard = true")
+    enforce(config)
+    firewall.admit({Member("vlan1", bytes(6), 7): inf}, 0.0)
+    enforce(replace(config, vlans=config.vlans[::-1]))
+    found = nodes.truck.run("router", "nft", "list", "set", "inet", "lanward", "guard_vlan1").stdout
+    assert 'comment "vlan[1].guard"' in found
+    assert "0.0.0.7" in found
+    with nodes.on("router"):
+        assert not firewall.watch(0.0)
+
+
 def test_rules_that_the_kernel_refuses_change_nothing(nodes: Routed, firewall: Firewall, enforce: Enforce) -> None:
     rules = enforce(configuration(2))
     before = table(nodes)
