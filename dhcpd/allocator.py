@@ -72,7 +72,8 @@ class Allocator:
         self.book.idle.pop(address, None)
 
     def clear(self, owner: bytes, address: int) -> None:
-        """``owner`` is about to have ``address``: end the offer of either."""
+        """``owner`` is about to have ``address``, which is free no more: end the offer of either."""
+        self.prober.taken(address)
         offers = self.offers
         offer = offers.get(owner)
         if offer is not None and offer.address != address:

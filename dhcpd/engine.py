@@ -313,9 +313,9 @@ class Engine:
 
     def heard(self, address: int, mac: bytes, now: float) -> Decision:
         """Somebody at ``mac`` answers for ``address`` by ARP. The holder of the address may; anybody else is a squatter
-        when the address is free or on offer."""
+        when the address is free, or was when the probe went out that this answers."""
         answers = self._conflicts.get(mac, set())
-        if len(answers) > MAX_CONFLICTS_PER_MAC or not self._prober.heard(address):
+        if len(answers) > MAX_CONFLICTS_PER_MAC or not self._prober.heard(address, now):
             return NOTHING
         owner, offer = self._offers.owner(address), self._offers.of(address)
         if offer is not None and offer.mac == mac:

@@ -70,10 +70,16 @@ class Prober:
             self._is_dry = not self._ahead
             self._supply.give_back(address)
 
-    def heard(self, address: int) -> bool:
+    def taken(self, address: int) -> None:
+        """An address is offered or leased: it is probed no more. A watch goes on, for its probe is under way."""
+        self._waiting.pop(address, None)
+        self._silent.pop(address, None)
+
+    def heard(self, address: int, now: float) -> bool:
         """Somebody answers for ``address``; True when it was on its way to a client."""
-        known = self._waiting.pop(address, None) or self._watched.pop(address, None) or self._silent.pop(address, None)
-        return known is not None
+        is_watched = self._watched.pop(address, now) > now
+        was_waiting = self._waiting.pop(address, None) is not None
+        return self._silent.pop(address, None) is not None or was_waiting or is_watched
 
     def tick(self, now: float) -> list[int]:
         """The addresses to probe now; those that stayed silent become available."""
@@ -101,9 +107,14 @@ class Prober:
         """The earliest time at which `tick` has something to do; 0 when too few free addresses are probed."""
         if not self._is_dry and len(self._silent) + len(self._waiting) < REFILL:
             return 0
+        times: list[float] = []
+        if (address := _first(self._watched)) is not None:
+            times.append(self._watched[address])
         if (address := _first(self._waiting)) is not None:
-            return self._waiting[address][0]
-        return None if (address := _first(self._silent)) is None else self._silent[address] + FRESH_TIME
+            times.append(self._waiting[address][0])
+        if (address := _first(self._silent)) is not None:
+            times.append(self._silent[address] + FRESH_TIME)
+        return min(times, default=None)
 
     def shift(self, seconds: float) -> None:
         """The clock was set by so much."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from dhcpd.engine import MAX_CONFLICT_MACS, MAX_CONFLICTS_PER_MAC
+from dhcpd.probe import ANSWER_TIME, FRESH_TIME, ROUNDS
 from dhcpd.settings import Reservation
-from tests.dhcpd.script import Vlan, ip, mac
+from tests.dhcpd.script import Vlan, ip, mac, packed
 
 SQUATTER = mac(0xBAD)
 
@@ -103,6 +106,54 @@ def test_answers_for_addresses_that_nobody_probes_mean_nothing() -> None:
         vlan.answers(address, SQUATTER)
     assert vlan.state(client.address) == "bound"
     assert vlan.events() == ["granted"]
+
+
+@pytest.mark.parametrize("speak", ["discover", "reboot"])
+@pytest.mark.parametrize("before", [0, 1], ids=["being probed", "known to be silent"])
+def test_nobody_loses_a_lease_to_a_station_that_answers_later(speak: str, before: int) -> None:
+    """A device with two interfaces in one VLAN answers for its address with the MAC of either."""
+    vlan = Vlan(probe=True)
+    vlan.tick()
+    vlan.sleep(before)
+    client = vlan.client(1)
+    if speak == "discover":
+        client.select(client.discover(o50=packed("10.0.1.105")))
+    else:
+        client.reboot("10.0.1.105")
+    assert vlan.sleep(FRESH_TIME + 10).count("10.0.1.105") == 0
+    vlan.answers("10.0.1.105", SQUATTER)
+    assert client.renew().kind == "ack"
+    assert vlan.events() == ["granted", "renewed"]
+
+
+def test_an_offer_is_watched_for_a_moment_only_whoever_looks_after_the_time() -> None:
+    camera = Reservation("camera", macs=(mac(1),), address=ip("10.0.1.20"))
+    vlan = Vlan(probe=True, pools=(), reservations=(camera,))
+    client = vlan.client(1)
+    client.join()
+    vlan.now += ANSWER_TIME * ROUNDS
+    vlan.answers("10.0.1.20", SQUATTER)
+    assert client.renew().kind == "ack"
+
+
+def test_who_answers_while_an_address_is_given_had_it_before() -> None:
+    vlan = Vlan(probe=True)
+    client = vlan.client(1)
+    address = client.join()
+    vlan.answers(address, SQUATTER)
+    assert vlan.state(address) == "declined"
+    assert client.renew().kind == "nak"
+
+
+def test_one_conflict_is_told_once() -> None:
+    vlan = probed()
+    client = vlan.client(1)
+    offer = client.discover(o50=packed("10.0.1.105"))
+    vlan.answers(offer.yiaddr, SQUATTER)
+    vlan.answers(offer.yiaddr, client.mac)
+    vlan.answers(offer.yiaddr, mac(3))
+    assert vlan.events() == ["conflict"]
+    assert vlan.disk[ip(offer.yiaddr)].mac == SQUATTER
 
 
 def test_the_old_holder_of_an_expired_address_that_still_uses_it_keeps_it() -> None:

@@ -53,9 +53,9 @@ def test_silent_addresses_go_out_in_ascending_order_without_a_probe() -> None:
 def test_an_address_that_answers_is_passed_over() -> None:
     bench = Bench()
     bench.prober.tick(0)
-    assert bench.prober.heard(0)
+    assert bench.prober.heard(0, bench.now)
     bench.sleep(PROBING)
-    assert bench.prober.heard(1)
+    assert bench.prober.heard(1, bench.now)
     assert bench.take() == (2, False)
 
 
@@ -70,19 +70,19 @@ def test_an_address_handed_out_unprobed_is_watched() -> None:
     bench = Bench()
     address, _ = bench.take()
     assert address is not None
-    assert bench.prober.heard(address)
-    assert not bench.prober.heard(address)
+    assert bench.prober.heard(address, bench.now)
+    assert not bench.prober.heard(address, bench.now)
 
 
 def test_an_address_taken_while_its_probe_is_under_way_is_watched() -> None:
     bench = Bench()
     bench.prober.tick(0)
     assert bench.take() == (0, False)
-    assert bench.prober.heard(0)
+    assert bench.prober.heard(0, bench.now)
 
 
 def test_an_address_that_nobody_probes_is_not_heard() -> None:
-    assert not Bench().prober.heard(7)
+    assert not Bench().prober.heard(7, 0)
 
 
 def test_the_watch_ends() -> None:
@@ -90,7 +90,36 @@ def test_the_watch_ends() -> None:
     bench.take()
     bench.prober.tick(0)
     bench.sleep(2 * PROBING)
-    assert not bench.prober.heard(0)
+    assert not bench.prober.heard(0, bench.now)
+
+
+def test_the_end_of_a_watch_is_waited_for() -> None:
+    bench = Bench(1)
+    bench.take()
+    bench.prober.tick(0)
+    assert bench.prober.deadline() == PROBING
+    bench.prober.tick(PROBING)
+    assert bench.prober.deadline() is None
+
+
+def test_the_watch_ends_though_nobody_looks_after_the_time() -> None:
+    bench = Bench()
+    bench.take()
+    assert not bench.prober.heard(0, PROBING)
+
+
+def test_an_address_that_somebody_has_is_probed_no_more() -> None:
+    bench = Bench(3)
+    bench.prober.tick(0)
+    bench.taken.add(0)
+    bench.prober.taken(0)
+    bench.sleep(PROBING)
+    bench.taken.add(1)
+    bench.prober.taken(1)
+    assert 0 not in bench.sleep(FRESH_TIME + PROBING)
+    assert not bench.prober.heard(0, bench.now)
+    assert not bench.prober.heard(1, bench.now)
+    assert bench.take() == (2, False)
 
 
 def test_what_was_silent_long_ago_is_probed_again() -> None:
@@ -132,7 +161,7 @@ def test_without_probing_addresses_just_ascend() -> None:
     bench = Bench(enabled=False)
     assert bench.sleep(100) == []
     assert [bench.take() for _ in range(3)] == [(0, False), (1, False), (2, False)]
-    assert not bench.prober.heard(1)
+    assert not bench.prober.heard(1, bench.now)
     bench.free(1)
     assert bench.prober.deadline() is None
     assert bench.take() == (1, False)

@@ -92,6 +92,24 @@ def test_the_holders_own_answer_is_no_conflict(segment: Segment) -> None:
     assert not segment.service.events("conflict")
 
 
+def test_a_leased_address_stays_its_holders_whoever_answers(segment: Segment) -> None:
+    segment.service.start(vlan(probe=True, pools=["10.1.1.0-10.1.1.9"]))
+    with Lan(segment) as lan:
+        device, other = lan.device(1), b"\x02\x99\0\0\0\1"
+
+        def is_squatted(address: str) -> bool:
+            lan.send(arp_reply(other, address))
+            return any(one["address"] == address for one in segment.service.events("conflict"))
+
+        wait_until(lambda: is_squatted("10.1.1.8"), 3, "the free addresses to be probed")
+        device.address = "10.1.1.5"
+        assert device.reboot().kind == "ack"
+        lan.send(arp_reply(other, device.address))
+        wait_until(lambda: is_squatted("10.1.1.9"), 3, "all answers to be heard")
+        assert device.renew().kind == "ack"
+    assert segment.states() == {"10.1.1.5": "bound", "10.1.1.8": "declined", "10.1.1.9": "declined"}
+
+
 def test_a_declined_address_is_given_to_nobody_until_its_quarantine_ends(segment: Segment) -> None:
     segment.service.start(vlan(quarantine="2s", pools=["10.1.1.0-10.1.1.0"]))
     with Lan(segment) as lan:
