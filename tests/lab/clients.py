@@ -209,13 +209,15 @@ class Dhcpcd(Client):
     """Roy Marples' dhcpcd; a restart with its lease file is an INIT-REBOOT."""
 
     program = "dhcpcd"
+    checks: ClassVar[bool] = False
+    """Whether it asks by ARP for the address before it uses it (RFC 5227), which takes some seconds."""
     renew_signal = signal.SIGUSR1
     follows_its_cable = True
 
     def command(self) -> list[str]:
         (self.home / "dhcpcd.conf").write_text(
-            f"hostname {self.hostname}\nipv4only\nduid\nnoipv4ll\nnoarp\nnodelay\nenv dhcpcd=1\nscript {self.script}\n"
-            "option domain_name_servers, domain_name\n"
+            f"hostname {self.hostname}\nipv4only\nduid\nnoipv4ll\nnodelay\nenv dhcpcd=1\nscript {self.script}\n"
+            "option domain_name_servers, domain_name\n" + "noarp\n" * (not self.checks)
         )
         return self._private(PRIVATE_DHCPCD, *self._dhcpcd("-B"))
 

@@ -13,6 +13,7 @@ from tests.lab.netns import wait_until
 from tests.lab.service import Service
 from tests.lab.truck import Truck
 from tests.wire.conftest import MakeClient
+from tests.wire.station import Station
 
 each_client = pytest.mark.parametrize("kind", CLIENTS, ids=[kind.program for kind in CLIENTS])
 
@@ -53,6 +54,10 @@ FIRST = Lease(
     "truck.example",
     900,
 )
+
+
+class CheckingDhcpcd(Dhcpcd):
+    checks = True
 
 
 def states(service: Service) -> dict[str, str]:
@@ -172,3 +177,29 @@ def test_a_client_that_moves_gets_an_address_of_its_new_vlan(
     assert moved.address == IPv4Interface("10.0.2.100/24")
     assert bool(service.events("refused")) == (kind is not Udhcpc)
     wait_until(lambda: truck.ping("device1", "10.0.2.1"), 3, "the new router to answer")
+
+
+def test_a_client_that_checks_its_address_finds_no_probe_of_ours(
+    service: Service, client: MakeClient, truck: Truck
+) -> None:
+    """RFC 5227 section 2.1.1: a client that sees somebody else probe for its new address takes that for a conflict."""
+    service.start(CONFIG.replace("10.0.1.199", "10.0.1.109"))  # so few that a free one is probed at once
+    device1 = client(CheckingDhcpcd, "device1")
+    first = device1.start()
+    truck.unplug("device1")
+    device1.await_loss()
+    with Station(truck.netns("device3"), "eth0") as port:
+        truck.plug("device3")
+        service.ask("drop", "vlan1", str(first.address.ip))
+        assert any(is_probe_for(frame, first.address.ip) for frame in port.frames(3))
+        seen = len(device1.leases())
+        truck.plug("device1")
+        assert device1.next_lease(seen) == first
+        checked = {frame[6:12].hex(":") for frame in port.frames(1) if is_probe_for(frame, first.address.ip)}
+    assert truck.plan.device("device1").mac in checked
+    assert not service.events("declined")
+
+
+def is_probe_for(frame: bytes, address: IPv4Address) -> bool:
+    """An ARP request that says nothing of its sender's address."""
+    return frame[12:14] == b"\x08\x06" and frame[28:32] == bytes(4) and frame[38:42] == address.packed
