@@ -428,9 +428,11 @@ class Engine:
         return len(self._offers)
 
     def inherit(self, old: Engine) -> None:
-        """Go on where the engine of the previous configuration stopped: its counts, and the offers that still fit."""
+        """Go on where the engine of the previous configuration stopped: its counts, what it knows of stations, and the
+        offers that still fit."""
         self.received, self.sent, self.dropped = old.received, old.sent, old.dropped
         self.limits = old.limits
+        self._conflicts = old._conflicts
         self.started = old.started
         for owner, offer in old.standing_offers():
             if self.allocator.is_dynamic(offer.address) and self._offers.surplus() is None:

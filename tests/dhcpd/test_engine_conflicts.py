@@ -184,6 +184,19 @@ def test_a_station_that_answers_for_everything_does_not_empty_the_pool() -> None
     assert len(vlan.fill(101 - MAX_CONFLICTS_PER_MAC)) == 85
 
 
+def test_a_station_that_is_not_believed_stays_so_with_another_configuration() -> None:
+    vlan = Vlan(probe=True, pools=("10.0.1.100-10.0.1.200",))
+    proxy = mac(0xFACE)
+    for lease_time in (1000, 2000, 3000):
+        old = vlan.engine
+        vlan.reload(lease_time=lease_time)
+        vlan.engine.inherit(old)
+        for address in vlan.sleep(1):
+            vlan.answers(address, proxy)
+    assert vlan.engine.proxies() == [proxy]
+    assert len(vlan.engine.book.declined) == MAX_CONFLICTS_PER_MAC
+
+
 def test_a_flood_of_answering_stations_fills_no_memory() -> None:
     vlan = Vlan(probe=True, pools=("10.0.0.10-10.0.0.255", "10.0.2.0-10.0.40.255"))
     stations = 0
