@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dhcpd.identity import BY_CONTAINER, Directory, Node, reserved_key
-from dhcpd.leases import BOUND, DECLINED, Binding, Book, Columns
+from dhcpd.leases import BOUND, DECLINED, DECLINER, Binding, Book, Columns
 from dhcpd.offers import Offers
 from dhcpd.pool import RangeSet, Supply
 from dhcpd.probe import Prober
@@ -123,7 +123,9 @@ class Allocator:
     def is_in_use_by(self, address: int, node: Node) -> bool:
         """Quarantined because this very station answers for it: a client from before a loss of state."""
         held = self.book.by_address.get(address)
-        return held is not None and held.state == DECLINED and held.mac == node.mac and self.is_dynamic(address)
+        if held is None or held.state != DECLINED or held.client == DECLINER:
+            return False
+        return held.mac == node.mac and self.is_dynamic(address)
 
     def is_anothers(self, owner: bytes, address: int) -> bool:
         """Whether an address is leased to or reserved for somebody else than that key."""

@@ -13,7 +13,7 @@ from dhcpd import opt
 from dhcpd.allocator import Allocator
 from dhcpd.decision import NOTHING, Decision, Note
 from dhcpd.identity import Node, container_of, host_name
-from dhcpd.leases import BOUND, Binding, Columns, Row
+from dhcpd.leases import BOUND, DECLINER, Binding, Columns, Row
 from dhcpd.limits import MAX_STATIONS, MAX_STRANGER, Limits
 from dhcpd.offers import Offer
 from dhcpd.pool import dotted
@@ -180,7 +180,7 @@ class Engine:
         address = int.from_bytes(message.options.get(opt.REQUESTED_ADDRESS, b""), "big")
         if binding is None or binding.address != address:
             return self._drop("not_the_holder")
-        return self._quarantine(address, node.mac, now, "declined")
+        return self._quarantine(address, node.mac, now, "declined", DECLINER)
 
     def _release(self, message: Message, node: Node, now: float) -> Decision:
         """RFC 2131 section 4.3.4."""
@@ -341,11 +341,11 @@ class Engine:
         fields = {"vlan": self.scope.name, "mac": mac.hex(":"), "cure": "switch off proxy ARP on that station"}
         return Decision(note=Note("warning", "proxy_arp", fields))
 
-    def _quarantine(self, address: int, mac: bytes, now: float, why: str) -> Decision:
+    def _quarantine(self, address: int, mac: bytes, now: float, why: str, client: bytes = b"") -> Decision:
         if (owner := self._offers.owner(address)) is not None:
             self._offers.pop(owner)
         second = int(now)
-        rows = self.book.quarantine(address, mac, second, second + self.scope.quarantine)
+        rows = self.book.quarantine(address, mac, second, second + self.scope.quarantine, client)
         return Decision(rows, None, self._note("warning", why, rows[0]))
 
     # -- containers

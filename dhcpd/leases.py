@@ -10,6 +10,9 @@ from typing import NamedTuple
 FREE, BOUND, DECLINED = 0, 1, 2
 """The states a row is stored in. FREE: forgotten, nobody's again. DECLINED: quarantined."""
 
+DECLINER = b"q"
+"""In place of a key in the row of a quarantine after a DHCPDECLINE: the station at ``mac`` does not use the address."""
+
 STALE_ENTRIES = 1000
 """Heap entries that may have outlived their binding before the heap is built anew."""
 
@@ -26,7 +29,7 @@ class Row(NamedTuple):
     address: int
     state: int
     client: bytes
-    """The node's own key, see ``dhcpd.identity``; ``b""`` for a quarantine."""
+    """The node's own key, see ``dhcpd.identity``; for a quarantine ``b""`` or `DECLINER`."""
     mac: bytes
     client_id: bytes
     """Option 61 as sent, ``b""`` when the client sent none."""
@@ -164,11 +167,11 @@ class Book:
         self.idle[binding.address] = None
         return binding.row()
 
-    def quarantine(self, address: int, mac: bytes, now: int, until: int) -> list[Row]:
-        """Give ``address`` to nobody until then. ``mac``: the one who declined it or squats on it."""
+    def quarantine(self, address: int, mac: bytes, now: int, until: int, client: bytes = b"") -> list[Row]:
+        """Give ``address`` to nobody until then. ``mac``: the one who squats on it, or with `DECLINER` declined it."""
         if (holder := self.by_address.get(address)) is not None:
             self.forget(holder)
-        row = Row(address, DECLINED, b"", mac, b"", "", now, until)
+        row = Row(address, DECLINED, client, mac, b"", "", now, until)
         binding = self.by_address[address] = Binding(row, b"")
         self.declined.add(address)
         self._time(binding)

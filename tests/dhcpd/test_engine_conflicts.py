@@ -222,6 +222,21 @@ def test_after_a_loss_of_state_a_device_that_answered_keeps_its_address() -> Non
     assert vlan.state(clients[0].address) == "bound"
 
 
+def test_who_declined_an_address_does_not_get_it_in_quarantine() -> None:
+    """RFC 2131 section 4.3.3; a client that starts again asks for the address that it remembers."""
+    vlan = Vlan(quarantine=600)
+    client = vlan.client(1)
+    address = client.join()
+    client.decline()
+    for _ in range(2):
+        assert client.reboot(address).kind == "nak"
+        assert client.renew(address).kind == "nak"
+        assert client.discover(o50=packed(address)).yiaddr == "10.0.1.101"
+        vlan.restart()
+    vlan.sleep(600)
+    assert client.reboot(address).kind == "ack"
+
+
 def test_a_reserved_address_that_a_squatter_has_is_not_given_for_now() -> None:
     reservation = Reservation("camera", macs=(mac(1),), address=ip("10.0.1.20"))
     vlan = Vlan(probe=True, reservations=(reservation,), quarantine=600)

@@ -121,3 +121,18 @@ def test_a_declined_address_is_given_to_nobody_until_its_quarantine_ends(segment
         assert second.discover(timeout=0.2).kind == "silence"
         wait_until(lambda: segment.service.events("quarantine_ended"), 6, "the end of the quarantine")
         assert second.join() == "10.1.1.0"
+
+
+def test_who_declined_an_address_does_not_get_it_after_a_restart_either(segment: Segment) -> None:
+    segment.service.start(vlan(pools=["10.1.1.0-10.1.1.9"]))
+    with Lan(segment) as lan:
+        device = lan.device(1)
+        device.join()
+        before = segment.service.leases()[0]
+        device.decline()
+        assert device.reboot().kind == "nak"
+        segment.service.kill9()
+        segment.service.start()
+        assert device.reboot().kind == "nak"
+    (row,) = segment.service.leases()
+    assert row == before | {"state": "declined", "expires": row["expires"]}
