@@ -39,10 +39,12 @@ class Allocator:
         return None
 
     def choose(self, wanted: int, node: Node, now: float) -> tuple[int | None, bool]:
-        """An address for a newcomer: the one it asks for when that is free, else the next free one, else the one whose
-        lease ended longest ago. With it, whether it needs a probe."""
+        """An address for a newcomer: the one it asks for when that is free or in use by itself, else the next free one,
+        else the one whose lease ended longest ago. With it, whether it needs a probe."""
         if wanted and self.is_grantable(wanted, node):
             return wanted, self.prober.watch(wanted, now)
+        if wanted and self.is_in_use_by(wanted, node):
+            return wanted, False
         address, probe = self.prober.take(now)
         idle = self.book.idle
         while address is None and idle:

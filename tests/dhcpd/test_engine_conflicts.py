@@ -219,6 +219,11 @@ def test_after_a_loss_of_state_a_device_that_answered_keeps_its_address() -> Non
     assert clients[0].renew().kind == "ack"
     assert clients[1].reboot(clients[1].address).kind == "ack"
     assert vlan.client(9).reboot(clients[2].address).kind == "nak"
+    assert vlan.client(9).discover(o50=packed(clients[2].address)).yiaddr == "10.0.1.105"
+    assert clients[2].select(clients[2].discover(o50=packed(clients[2].address))).yiaddr == clients[2].address
+    assert clients[3].discover(o50=packed(clients[3].address)).yiaddr == clients[3].address
+    vlan.sleep(60)
+    assert [vlan.state(one.address) for one in clients[2:4]] == ["bound", "declined"]
     assert vlan.state(clients[0].address) == "bound"
 
 
