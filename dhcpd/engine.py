@@ -35,7 +35,11 @@ from dhcpd.wire import (
 
 MAX_CONFLICTS_PER_MAC = 16
 """A station that answers for more free addresses than this does proxy ARP; believing it would empty the pool."""
+MAX_DECLINES_PER_MAC = 8
+"""A station that has declined so many addresses which are in quarantine still finds fault with any; believing it
+further would empty the pool. It keeps its lease."""
 MAX_CONFLICT_MACS = 1024
+"""Stations remembered with the addresses that they answered for, or declined."""
 FULL_SECONDS = 120
 
 
@@ -56,6 +60,7 @@ class Engine:
         self._prober = allocator.prober
         self.limits = Limits(now)
         self._conflicts: dict[bytes, set[int]] = {}
+        self._declines: dict[bytes, set[int]] = {}
         self._full_since: float | None = None
         self._profile = Profile(scope.router, scope.options, scope.boot)
         self._profiles = {
@@ -180,6 +185,13 @@ class Engine:
         address = int.from_bytes(message.options.get(opt.REQUESTED_ADDRESS, b""), "big")
         if binding is None or binding.address != address:
             return self._drop("not_the_holder")
+        station = node.mac or node.owner
+        declined = {one for one in self._declines.get(station, ()) if one in self.book.declined}
+        if len(declined) >= MAX_DECLINES_PER_MAC:
+            return self._drop("declines_too_often")
+        if len(self._declines) >= MAX_CONFLICT_MACS:
+            self._declines.clear()
+        self._declines[station] = declined | {address}
         return self._quarantine(address, node.mac, now, "declined", DECLINER)
 
     def _release(self, message: Message, node: Node, now: float) -> Decision:
@@ -432,7 +444,7 @@ class Engine:
         offers that still fit."""
         self.received, self.sent, self.dropped = old.received, old.sent, old.dropped
         self.limits = old.limits
-        self._conflicts = old._conflicts
+        self._conflicts, self._declines = old._conflicts, old._declines
         self.started = old.started
         for owner, offer in old.standing_offers():
             if self.allocator.is_dynamic(offer.address) and self._offers.surplus() is None:

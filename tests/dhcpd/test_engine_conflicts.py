@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dhcpd.engine import MAX_CONFLICT_MACS, MAX_CONFLICTS_PER_MAC
+from dhcpd.engine import MAX_CONFLICT_MACS, MAX_CONFLICTS_PER_MAC, MAX_DECLINES_PER_MAC
 from dhcpd.probe import ANSWER_TIME, FRESH_TIME, ROUNDS
 from dhcpd.settings import Reservation
 from tests.dhcpd.script import Vlan, ip, mac, packed
@@ -240,6 +240,36 @@ def test_who_declined_an_address_does_not_get_it_in_quarantine() -> None:
         vlan.restart()
     vlan.sleep(600)
     assert client.reboot(address).kind == "ack"
+
+
+def test_a_client_that_declines_everything_does_not_empty_the_pool() -> None:
+    vlan = Vlan(pools=("10.0.1.100-10.0.1.119",), quarantine=600)
+    client, other = vlan.client(1), vlan.client(2)
+    for _ in range(MAX_DECLINES_PER_MAC + 5):
+        client.join()
+        client.decline()
+        old = vlan.engine
+        vlan.reload()
+        vlan.engine.inherit(old)
+    assert len(vlan.engine.book.declined) == MAX_DECLINES_PER_MAC
+    assert vlan.dropped == {"declines_too_often": 5}
+    assert vlan.state(client.address) == "bound"
+    other.join()
+    other.decline()
+    assert vlan.state(other.address) == "declined"
+    vlan.sleep(600)
+    client.decline()
+    assert vlan.state(client.address) == "declined"
+
+
+def test_a_flood_of_declining_clients_fills_no_memory() -> None:
+    vlan = Vlan(pools=("10.0.0.10-10.0.0.255", "10.0.2.0-10.0.40.255"))
+    for number in range(MAX_CONFLICT_MACS + 10):
+        client = vlan.client(number)
+        client.join()
+        client.decline()
+    assert len(vlan.engine.book.declined) == MAX_CONFLICT_MACS + 10
+    assert len(vlan.engine._declines) <= MAX_CONFLICT_MACS
 
 
 def test_a_reserved_address_that_a_squatter_has_is_not_given_for_now() -> None:
