@@ -65,10 +65,10 @@ class Allocator:
     # -- offers
 
     def hold(self, node: Node, address: int, now: float) -> None:
-        """Keep an address for a client while its offer stands; the oldest offer makes room when the table is full."""
+        """Keep an address for a client while its offer stands; an older one makes room where there are too many."""
         offers = self.offers
         self.clear(node.owner, address)
-        if (oldest := offers.surplus()) is not None:
+        if (oldest := offers.surplus(node.mac)) is not None:
             self.withdraw(oldest)
         offers.put(node.owner, address, node.mac, now)
         self.book.idle.pop(address, None)

@@ -447,7 +447,7 @@ class Engine:
         self._conflicts, self._declines = old._conflicts, old._declines
         self.started = old.started
         for owner, offer in old.standing_offers():
-            if self.allocator.is_dynamic(offer.address) and self._offers.surplus() is None:
+            if self.allocator.is_dynamic(offer.address) and self._offers.surplus(offer.mac) is None:
                 self._offers.restore(owner, offer)
                 self.book.idle.pop(offer.address, None)
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 OFFER_TIME = 60
 """Seconds for which an offered address is kept for its client."""
+MAX_OFFERS_PER_MAC = 4
+"""A device that boots in stages has one client identifier for each; a station with more of them invents them."""
 
 
 class Offer(NamedTuple):
@@ -21,6 +23,8 @@ class Offers:
         self._limit = limit
         self._by_owner: dict[bytes, Offer] = {}
         self._owners: dict[int, bytes] = {}
+        self._counts: dict[bytes, int] = {}
+        """Of the stations that have offers."""
 
     def __len__(self) -> int:
         return len(self._by_owner)
@@ -37,19 +41,24 @@ class Offers:
         owner = self._owners.get(address)
         return None if owner is None else self._by_owner[owner]
 
-    def surplus(self) -> bytes | None:
-        """Whose offer has to go before another one is put into a full table: a flood makes the oldest give way."""
+    def surplus(self, mac: bytes) -> bytes | None:
+        """Whose offer has to go before one for ``mac`` is put into the table: the oldest of that station when it has
+        too many, the oldest of all when the table is full."""
+        if self._counts.get(mac, 0) >= MAX_OFFERS_PER_MAC and mac:  # without one (RFC 4390) nobody knows whose it is
+            return next(owner for owner, offer in self._by_owner.items() if offer.mac == mac)
         return next(iter(self._by_owner)) if len(self._by_owner) >= self._limit else None
 
     def put(self, owner: bytes, address: int, mac: bytes, now: float) -> None:
         """Neither the owner nor the address has another offer."""
         self._by_owner[owner] = Offer(address, mac, now + OFFER_TIME)
         self._owners[address] = owner
+        self._counts[mac] = self._counts.get(mac, 0) + 1
 
     def restore(self, owner: bytes, offer: Offer) -> None:
         """Put an offer of another table into this one, after those that end before it."""
         self._by_owner[owner] = offer
         self._owners[offer.address] = owner
+        self._counts[offer.mac] = self._counts.get(offer.mac, 0) + 1
 
     def items(self) -> list[tuple[bytes, Offer]]:
         return list(self._by_owner.items())
@@ -58,6 +67,8 @@ class Offers:
         offer = self._by_owner.pop(owner, None)
         if offer is not None:
             del self._owners[offer.address]
+            if rest := self._counts.pop(offer.mac) - 1:
+                self._counts[offer.mac] = rest
         return offer
 
     def lapsed(self, now: float) -> list[bytes]:

@@ -7,9 +7,10 @@ import pytest
 from dhcpd import limits
 from dhcpd.engine import Engine
 from dhcpd.limits import MAX_KNOWN, MAX_NOISY, MAX_STATIONS, MAX_STRANGER, QUIET_SECONDS, TOKENS, WINDOW, Limits
+from dhcpd.offers import MAX_OFFERS_PER_MAC
 from dhcpd.settings import Reservation
 from dhcpd.wire import Message, Type, encode
-from tests.dhcpd.script import START, Vlan, ip, mac, scope
+from tests.dhcpd.script import START, Client, Vlan, ip, mac, scope
 
 
 def served(one: Limits, station: bytes, times: int, now: float, *, is_known: bool = False) -> int:
@@ -118,6 +119,35 @@ def test_what_is_not_served_is_counted_by_reason() -> None:
     for number in range(3, 3 + TOKENS):
         vlan.engine.handle(discover(number), START)
     assert vlan.engine.dropped["too_many_strangers"] > 0
+
+
+def test_a_station_that_invents_client_identifiers_leaves_addresses_for_others() -> None:
+    vlan = Vlan()
+    stages = [vlan.client(1, client_id=bytes((0, number))) for number in range(60)]
+    offers = [one.discover() for one in stages]
+    assert all(one.kind == "offer" for one in offers)
+    assert vlan.engine.offers == MAX_OFFERS_PER_MAC
+    assert len(vlan.fill(10 - MAX_OFFERS_PER_MAC, first=2)) == 6
+    assert [one.select(offer).kind for one, offer in list(zip(stages, offers, strict=True))[-4:]] == ["ack"] * 4
+    assert not vlan.engine._offers._counts
+
+
+def test_of_too_many_offers_of_one_station_the_oldest_gives_way() -> None:
+    vlan = Vlan()
+    other = vlan.client(2).discover()
+    stages = [vlan.client(1, client_id=bytes((0, number))) for number in range(MAX_OFFERS_PER_MAC + 1)]
+    offers = [one.discover().yiaddr for one in stages[:-1]]
+    assert stages[0].discover().yiaddr == offers[0], "it asks again, and is the latest"
+    stages[-1].discover()
+    standing = [offer.address for _, offer in vlan.engine.standing_offers()]
+    assert standing == [ip(one) for one in (other.yiaddr, *offers[2:], offers[0])] + standing[-1:]
+
+
+def test_stations_without_a_hardware_address_are_not_taken_for_one() -> None:
+    """RFC 4390."""
+    vlan = Vlan()
+    clients = [Client(vlan, b"", client_id=bytes((0, number)), htype=32) for number in range(10)]
+    assert len({one.discover().yiaddr for one in clients}) == vlan.engine.offers == 10
 
 
 def test_a_reload_does_not_forgive() -> None:
