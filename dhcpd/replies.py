@@ -80,8 +80,9 @@ class Profile:
 
     def options(self, kind: int, requested: bytes | None, times: Times | None) -> dict[int, bytes]:
         """The options of a reply in their order: what the protocol needs, then what was requested in the order of the
-        request (RFC 2132 section 9.8). A client that requested nothing in particular gets all there is, but for
-        option 108, which is only for those that ask (RFC 8925 section 3.3)."""
+        request (RFC 2132 section 9.8), but the subnet mask before the router (section 3.3). A client that requested
+        nothing in particular gets all there is, but for option 108, which is only for those that ask (RFC 8925
+        section 3.3)."""
         options: dict[int, bytes] = {opt.MESSAGE_TYPE: bytes((kind,)), opt.SERVER_ID: self._server_id}
         renewal: dict[int, bytes] = {}
         if times is not None:
@@ -89,7 +90,10 @@ class Profile:
             renewal[opt.RENEWAL_TIME] = times.t1.to_bytes(4, "big")
             renewal[opt.REBINDING_TIME] = times.t2.to_bytes(4, "big")
         offered = self._options | renewal
-        for code in [one for one in offered if one != opt.IPV6_ONLY] if requested is None else requested:
+        codes = bytes(one for one in offered if one != opt.IPV6_ONLY) if requested is None else requested
+        for code in codes:
+            if code == opt.ROUTER and opt.SUBNET_MASK in codes and opt.SUBNET_MASK in offered:
+                options.setdefault(opt.SUBNET_MASK, offered[opt.SUBNET_MASK])
             if code in offered:
                 options.setdefault(code, offered[code])
         return options | renewal

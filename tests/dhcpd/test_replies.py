@@ -45,7 +45,23 @@ def test_an_ack_echoes_ciaddr() -> None:
 
 
 def test_options_come_in_the_order_of_the_request() -> None:
-    assert option_codes(offer(request(bytes((15, 6, 3, 58, 1))))) == [53, 54, 51, 15, 6, 3, 58, 1, 59]
+    assert option_codes(offer(request(bytes((15, 6, 58, 1, 3))))) == [53, 54, 51, 15, 6, 58, 1, 3, 59]
+
+
+@pytest.mark.parametrize(
+    ("requested", "sent"),
+    [((6, 3, 1, 15), [6, 1, 3, 15]), ((3, 6), [3, 6]), ((1, 3), [1, 3]), (None, [6, 1, 3])],
+)
+def test_the_subnet_mask_comes_before_the_router(requested: tuple[int, ...] | None, sent: list[int]) -> None:
+    """RFC 2132 section 3.3."""
+    made = profile({code: OPTIONS[code] for code in ((6, 3, 1) if requested is None else OPTIONS)})
+    message = request(None if requested is None else bytes(requested))
+    assert option_codes(offer(message, made)) == [53, 54, 51, *sent, 58, 59]
+
+
+def test_a_router_without_a_subnet_mask_is_sent_as_it_is() -> None:
+    made = profile({3: OPTIONS[3]})
+    assert option_codes(offer(request(bytes((3, 1))), made)) == [53, 54, 51, 3, 58, 59]
 
 
 def test_what_was_not_requested_is_not_sent_but_for_the_lease() -> None:
