@@ -93,14 +93,29 @@ class Directory:
         return Node(b"", key if reserved is None else reserved_key(reserved), reservation, key)
 
 
+_E = 4
+_MAX_LABEL, _MAX_NAME = 63, 255
 _HOST_NAME_BYTES = bytes(
     code if chr(code).isascii() and (chr(code).isalnum() or chr(code) in "-._") else ord("-") for code in range(256)
 )
 
 
 def host_name(options: dict[int, bytes]) -> str:
-    """The client's name by option 12 or 81 (RFC 4702), with every byte that no host name has replaced by ``-``."""
-    name = options.get(opt.HOST_NAME)
-    if name is None:
-        name = options.get(opt.FQDN, b"")[3:]
+    """The client's name by option 12, or 81 (RFC 4702), with every byte that no host name has replaced by ``-``."""
+    name = _plain(options[opt.HOST_NAME]) if opt.HOST_NAME in options else ""
+    return _plain(_domain_name(options[opt.FQDN])) if not name and opt.FQDN in options else name
+
+
+def _domain_name(fqdn: bytes) -> bytes:
+    """Of option 81: in ASCII, or as the labels of DNS when bit E is set (RFC 4702 section 2.3.1)."""
+    if not fqdn or not fqdn[0] & _E:
+        return fqdn[3:]
+    labels, rest = [], fqdn[3 : 3 + _MAX_NAME]
+    while rest and 0 < (size := rest[0]) <= _MAX_LABEL:
+        labels.append(rest[1 : size + 1])
+        rest = rest[size + 1 :]
+    return b".".join(labels)
+
+
+def _plain(name: bytes) -> str:
     return name[:63].translate(_HOST_NAME_BYTES).strip(b"-.").decode("ascii")

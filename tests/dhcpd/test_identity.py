@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dhcpd.identity import Directory, Node, container_key, device_key, reserved_key
+from dhcpd import opt
+from dhcpd.identity import Directory, Node, container_key, device_key, host_name, reserved_key
 from dhcpd.leases import BOUND, Row
 from dhcpd.settings import Reservation
 from tests.dhcpd.script import ip, mac
@@ -77,6 +78,31 @@ def test_client_identifiers_can_be_ignored_but_for_what_is_written_down() -> Non
 def test_a_device_without_a_hardware_address_is_never_just_one_of_its_kind() -> None:
     directory = Directory((), match_client_id=False)
     assert directory.identify(32, b"", b"\x01a") != directory.identify(32, b"", b"\x01b")
+
+
+@pytest.mark.parametrize(
+    ("fqdn", "name"),
+    [
+        (b"\0\0\0tablet.lan", "tablet.lan"),
+        (b"\x05\0\0\x06tablet\x03lan\0", "tablet.lan"),
+        (b"\x04\0\0\x06tablet", "tablet"),
+        (b"\x04\0\0\x06tablet\x09lan", "tablet.lan"),
+        (b"\x04\0\0\x06tablet\xc0\x03", "tablet"),
+        (b"\x04\0\0\0\x03lan", ""),
+        (b"\x04\0\0", ""),
+        (b"\x04", ""),
+        (b"", ""),
+    ],
+)
+def test_the_name_of_option_81_is_ascii_or_labels(fqdn: bytes, name: str) -> None:
+    """RFC 4702 section 2.3.1, and values that are cut short or compressed."""
+    assert host_name({opt.FQDN: fqdn}) == name
+
+
+@pytest.mark.parametrize("nothing", [b"", b"\0", b"..."])
+def test_an_empty_host_name_hides_no_other(nothing: bytes) -> None:
+    assert host_name({opt.HOST_NAME: nothing, opt.FQDN: b"\0\0\0tablet"}) == "tablet"
+    assert host_name({opt.HOST_NAME: b"phone", opt.FQDN: b"\0\0\0tablet"}) == "phone"
 
 
 @pytest.mark.parametrize("match", [True, False])
