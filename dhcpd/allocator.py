@@ -64,13 +64,13 @@ class Allocator:
 
     # -- offers
 
-    def hold(self, node: Node, address: int, now: float) -> None:
+    def hold(self, node: Node, address: int, now: float, lease_time: bytes | None) -> None:
         """Keep an address for a client while its offer stands; an older one makes room where there are too many."""
         offers = self.offers
         self.clear(node.owner, address)
         if (oldest := offers.surplus(node.mac)) is not None:
             self.withdraw(oldest)
-        offers.put(node.owner, address, node.mac, now)
+        offers.put(node.owner, address, node.mac, now, lease_time)
         self.book.idle.pop(address, None)
 
     def clear(self, owner: bytes, address: int) -> None:

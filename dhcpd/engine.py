@@ -128,12 +128,13 @@ class Engine:
         if self.scope.known_only and node.reservation is None:
             return self._drop("unknown_client")
         allocator, probe = self.allocator, False
+        lease_time = message.options.get(opt.LEASE_TIME)
         address = allocator.rightful(node)
         if address is not None:
             binding = self.book.by_address.get(address)
             if binding is None or binding.owner != node.owner or not binding.is_live(now):
                 probe = self._prober.watch(address, now)
-                allocator.hold(node, address, now)
+                allocator.hold(node, address, now, lease_time)
         else:
             offer = self._offers.get(node.owner)
             if offer is None:
@@ -143,8 +144,8 @@ class Engine:
                 address = offer.address
             if address is None:
                 return self._pool_full(now)
-            allocator.hold(node, address, now)
-        times = self._lease_times(message.options.get(opt.LEASE_TIME))
+            allocator.hold(node, address, now, lease_time)
+        times = self._lease_times(lease_time)
         send = self._reply(message, node, Type.OFFER, address, times)
         return Decision((), send, None, (address,) if probe else ())
 
@@ -165,7 +166,7 @@ class Engine:
         offer = self._offers.get(node.owner)
         right = allocator.rightful(node)
         if server_id is not None and offer is not None and offer.address == address:
-            return self._grant(message, node, address, now)
+            return self._grant(message, node, address, now, offer.lease_time)
         if right is not None:
             if right == address:
                 return self._grant(message, node, address, now)
@@ -218,10 +219,11 @@ class Engine:
 
     # -- decisions
 
-    def _grant(self, message: Message, node: Node, address: int, now: float) -> Decision:
-        """Commit the lease, then ACK (RFC 2131 section 4.3.2)."""
+    def _grant(self, message: Message, node: Node, address: int, now: float, offered: bytes | None = None) -> Decision:
+        """Commit the lease, then ACK (RFC 2131 section 4.3.2). ``offered``: option 51 of the DISCOVER, if there was an
+        offer."""
         options = message.options
-        times = self._lease_times(options.get(opt.LEASE_TIME))
+        times = self._lease_times(options.get(opt.LEASE_TIME, offered))
         client_id = options.get(opt.CLIENT_ID, b"")
         rows, note = self._bind(node, address, client_id, host_name(options), times.lease, now)
         return Decision(rows, self._reply(message, node, Type.ACK, address, times), note)

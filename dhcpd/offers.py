@@ -14,6 +14,8 @@ class Offer(NamedTuple):
     address: int
     mac: bytes
     until: float
+    lease_time: bytes | None
+    """Option 51 of the DISCOVER: what was offered on it is granted to a REQUEST without."""
 
 
 class Offers:
@@ -48,9 +50,9 @@ class Offers:
             return next(owner for owner, offer in self._by_owner.items() if offer.mac == mac)
         return next(iter(self._by_owner)) if len(self._by_owner) >= self._limit else None
 
-    def put(self, owner: bytes, address: int, mac: bytes, now: float) -> None:
+    def put(self, owner: bytes, address: int, mac: bytes, now: float, lease_time: bytes | None) -> None:
         """Neither the owner nor the address has another offer."""
-        self._by_owner[owner] = Offer(address, mac, now + OFFER_TIME)
+        self._by_owner[owner] = Offer(address, mac, now + OFFER_TIME, lease_time)
         self._owners[address] = owner
         self._counts[mac] = self._counts.get(mac, 0) + 1
 

@@ -40,6 +40,20 @@ def test_a_client_may_choose_its_lease_time_within_bounds(wanted: int, given: in
     assert row.expires == vlan.now + given
 
 
+def test_an_offered_lease_time_is_granted_though_the_request_does_not_name_it() -> None:
+    """RFC 2131 section 4.3.1."""
+    vlan = Vlan()
+    client = vlan.client(1)
+    offer = client.discover(**lease(3600))
+    old = vlan.engine
+    vlan.reload(options={})
+    vlan.engine.inherit(old)
+    ack = client.select(offer)
+    assert offer.seconds(51) == ack.seconds(51) == 3600
+    assert client.renew().seconds(51) == DAY // 2
+    assert client.select(vlan.client(1).discover(**lease(3600)), **lease(7200)).seconds(51) == 7200
+
+
 @pytest.mark.parametrize("wanted", [b"", b"\1", b"\0\0\1", b"\0\0\0\0\1"])
 def test_a_lease_time_of_the_wrong_length_is_no_wish(wanted: bytes) -> None:
     assert Vlan().client(1).discover(o51=wanted).seconds(51) == DAY // 2
