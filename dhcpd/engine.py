@@ -151,7 +151,8 @@ class Engine:
 
     def _request(self, message: Message, node: Node, now: float) -> Decision:
         """RFC 2131 section 4.3.2, table 4: SELECTING has a server identifier, INIT-REBOOT a requested address only,
-        RENEWING and REBINDING have ``ciaddr`` only."""
+        RENEWING and REBINDING have ``ciaddr`` only. Without authority a client in INIT-REBOOT that we have no record of
+        hears nothing. With it a free address is confirmed, and not probed: to the client that would be a conflict."""
         allocator = self.allocator
         server_id = message.options.get(opt.SERVER_ID)
         requested = message.options.get(opt.REQUESTED_ADDRESS)
@@ -171,9 +172,11 @@ class Engine:
             if right == address:
                 return self._grant(message, node, address, now)
             return self._nak(message, "another address is yours", known=True)
+        known = server_id is not None or node.owner in self.book.by_owner
+        if requested is not None and not (known or offer is not None or self.scope.authoritative):
+            return self._drop("not_authoritative")
         if allocator.is_grantable(address, node) or (server_id is None and allocator.is_in_use_by(address, node)):
             return self._grant(message, node, address, now)
-        known = server_id is not None or node.owner in self.book.by_owner
         if not self._first <= address <= self._last:
             return self._nak(message, "wrong network", known=known)
         return self._nak(message, "address not available", known=known)

@@ -64,8 +64,25 @@ def test_without_authority_those_that_select_us_are_refused() -> None:
     assert Vlan(authoritative=False).client(1).take("10.0.1.55").kind == "nak"
 
 
-def test_without_authority_a_free_address_is_still_confirmed() -> None:
-    assert Vlan(authoritative=False).client(1).reboot("10.0.1.105").kind == "ack"
+def test_without_authority_a_stranger_in_init_reboot_hears_nothing() -> None:
+    """RFC 2131 section 4.3.2: its address may be another server's."""
+    vlan = Vlan(authoritative=False)
+    client = vlan.client(1)
+    assert client.reboot("10.0.1.105").kind == "silence"
+    assert vlan.dropped == {"not_authoritative": 1}
+    offer = client.discover(o50=packed("10.0.1.105"))
+    assert client.reboot(offer.yiaddr).kind == "ack", "a client that leaves out whose offer it takes"
+    client.release()
+    assert client.reboot(client.address).kind == "ack"
+
+
+def test_without_authority_a_free_address_is_still_renewed() -> None:
+    assert Vlan(authoritative=False).client(1).renew("10.0.1.105").kind == "ack"
+
+
+def test_with_authority_a_free_address_is_confirmed_without_a_probe() -> None:
+    reply = Vlan(probe=True).client(1).reboot("10.0.1.105")
+    assert (reply.kind, reply.probes) == ("ack", ())
 
 
 def test_clients_of_another_server_are_never_refused() -> None:
