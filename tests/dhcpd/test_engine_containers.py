@@ -183,6 +183,19 @@ def test_an_address_outside_the_pools_is_nobody_elses_afterwards() -> None:
     assert "10.0.1.50" not in [one.client(number).join() for number in range(1, 11)]
 
 
+def test_an_address_outside_the_pools_is_anothers_for_the_asking_when_it_was_dropped() -> None:
+    one = vlan(lease_time=200)
+    one.container("web-1", "10.0.1.50")
+    one.sleep(300)
+    assert one.container("web-2", "10.0.1.50") == "10.0.1.100"
+    dropped = one.engine.drop(ip("10.0.1.50"))
+    assert dropped is not None
+    one.carry_out(dropped)
+    assert one.container("web-2", "10.0.1.50") == "10.0.1.50"
+    one.restart()
+    assert one.container("web-1", "10.0.1.50") == "10.0.1.100"
+
+
 def test_what_a_reload_makes_unaskable_is_left_for_an_address_of_the_pool() -> None:
     one = vlan()
     one.container("web", "10.0.1.50")
