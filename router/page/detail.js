@@ -5,6 +5,7 @@ import { byId, el, moment, put, span } from "./dom.js";
 import { condition, containerOf, hue, now, reservationOf, state, vlanOf, watch } from "./store.js";
 
 let key = null;
+let back = null;
 let done = () => {};
 
 /** `onDone` is called when something was changed that no event tells of. */
@@ -14,6 +15,7 @@ export function start(onDone) {
   dialog.addEventListener("close", () => {
     key = null;
     dialog.replaceChildren();
+    if (document.activeElement === document.body) back?.focus({ preventScroll: true });
   });
   for (const one of [dialog, byId("reserve")]) {
     one.addEventListener("click", (event) => event.target === one && one.close());
@@ -24,8 +26,10 @@ export function start(onDone) {
   byId("reserve-new").addEventListener("click", () => reserve({}));
 }
 
-export function open(wanted) {
+/** Show the node `wanted`. `fallback` gets focus afterwards when what had it is gone. */
+export function open(wanted, fallback = null) {
   key = wanted;
+  back = fallback;
   const node = state.nodes.get(key);
   const dialog = byId("detail");
   const [vlan, address] = [key.slice(0, key.indexOf("/")), key.slice(key.indexOf("/") + 1)];

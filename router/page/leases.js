@@ -1,16 +1,22 @@
-// The list of leases. Only the rows that can be seen are in the document, however many there are.
+// The list of leases. Only the rows that can be seen are in the document, however many there are, and the one that Tab
+// reaches: the arrow keys go on from there. A row stays the same element for as long as it is there, and focus with it.
 
 import { get, part } from "./api.js";
 import { byId, count, el, moment, put, span } from "./dom.js";
 import { condition, containerOf, hue, keyOf, now, reservationOf, state, toNumber, watch } from "./store.js";
 
-const rows = [];
+/** vlan/address -> `Line`: the rows in the document. */
+const lines = new Map();
+/** What holds the place of the rows that are not: above, below, and between the others and the one that Tab reaches. */
+const gaps = [0, 1, 2].map(() => el("tr", { class: "gap", "aria-hidden": "true" }, el("td", { colspan: "6" })));
 let shown = [];
 let past = null;
 let sort = { by: "num", sign: 1 };
 let open = () => {};
 let height = 40;
-let first = -1;
+/** The lease that Tab reaches: the one that had focus last, before that the first; and its place among those shown. */
+let current = null;
+let place = 0;
 
 export function start(onOpen) {
   open = onOpen;
@@ -26,7 +32,6 @@ export function start(onOpen) {
   }, { passive: true });
   new ResizeObserver(() => {
     height = Math.round(parseFloat(getComputedStyle(scroll).getPropertyValue("--row"))) || 40;
-    first = -1;
     paint();
   }).observe(scroll);
   byId("search").addEventListener("input", refilter);
@@ -39,13 +44,34 @@ export function start(onOpen) {
   for (const button of document.querySelectorAll("#lease-table thead button")) {
     button.addEventListener("click", () => order(button));
   }
-  scroll.addEventListener("keydown", (event) => {
-    if (event.target !== scroll || event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
-    scroll.scrollTop += event.key === "ArrowDown" ? height : -height;
-    event.preventDefault();
-  });
+  scroll.addEventListener("keydown", move);
   watch(follow);
   setInterval(() => document.hidden || paint(), 30000);
+}
+
+/** Go on from the lease that Tab reaches; from the list itself, which holds the place of one that is gone, first to it. */
+function move(event) {
+  const scroll = byId("lease-scroll");
+  const isOnRow = event.target.closest("tbody") !== null;
+  if (!isOnRow && event.target !== scroll || !shown.length) return;
+  if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  const page = Math.max(1, Math.floor(scroll.clientHeight / height) - 2);
+  const steps = {
+    ArrowDown: isOnRow ? 1 : 0, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -shown.length, End: shown.length,
+  };
+  const step = steps[event.key];
+  if (step === undefined) return;
+  event.preventDefault();
+  reach(Math.max(0, Math.min(place + step, shown.length - 1)));
+  const { name } = lines.get(current);
+  name.focus({ preventScroll: true });
+  name.scrollIntoView({ block: "nearest", inline: "nearest" });
+}
+
+function reach(index) {
+  current = shown[index].key;
+  place = index;
+  paint();
 }
 
 const MANY = 4000;
@@ -80,6 +106,25 @@ function refilter() {
   none.hidden = shown.length > 0;
   put(none, all.length ? "Nothing matches: try a part of a name, an address or a MAC." : "No lease yet.");
   byId("lease-table").setAttribute("aria-rowcount", String(shown.length + 1));
+  settle();
+}
+
+/** Find the lease that Tab reaches among those shown now. With focus it stays where it is seen, and the list moves. */
+function settle() {
+  const scroll = byId("lease-scroll");
+  const before = place;
+  const hasFocus = lines.get(current)?.name === document.activeElement;
+  const found = shown.findIndex((node) => node.key === current);
+  if (found < 0) {
+    if (hasFocus) scroll.focus({ preventScroll: true });
+    place = current === null ? 0 : Math.max(0, Math.min(place, shown.length - 1));
+    if (current !== null) current = shown[place]?.key ?? null;
+  } else {
+    place = found;
+  }
+  paint();
+  if (found < 0 || found === before || !hasFocus) return;
+  scroll.scrollTop += (found - before) * height;
   paint();
 }
 
@@ -95,55 +140,86 @@ function compare(one, other) {
 
 const value = (node) => node[sort.by] ?? null;
 
-/** Fill as many rows as can be seen with what is there, and hold the place of the others. */
+/** Have the rows that can be seen in the document, and hold the place of the others. */
 function paint() {
   const scroll = byId("lease-scroll");
-  const body = scroll.querySelector("tbody");
   const room = Math.ceil((scroll.clientHeight || 480) / height) + 8;
   const from = Math.max(0, Math.min(Math.floor(scroll.scrollTop / height) - 4, shown.length - room));
-  while (rows.length < room) {
-    const row = new Line();
-    rows.push(row);
-    body.append(row.element);
+  const indexes = shown.slice(from, from + room).map((_, index) => from + index);
+  if (place < from) indexes.unshift(place);
+  else if (place >= from + room) indexes.push(place);
+  const kept = new Set(indexes.map((index) => shown[index].key));
+  for (const [key, line] of lines) {
+    if (kept.has(key)) continue;
+    line.element.remove();
+    lines.delete(key);
   }
-  if (!body.dataset.filled) {
-    body.dataset.filled = "yes";
-    body.prepend(el("tr", { class: "before", "aria-hidden": "true" }, el("td", { colspan: "6" })));
+  const wanted = [];
+  const free = [...gaps];
+  let next = 0;
+  for (const index of [...indexes, shown.length]) {
+    if (index > next) wanted.push(hold(free.shift(), index - next));
+    if (index < shown.length) wanted.push(draw(index));
+    next = index + 1;
   }
-  const before = body.querySelector(".before");
-  let after = body.querySelector(".after");
-  if (!after) after = el("tr", { class: "after", "aria-hidden": "true" }, el("td", { colspan: "6" }));
-  if (body.lastChild !== after) body.append(after);
-  rows.forEach((row, index) => row.show(shown[from + index], from + index));
-  if (first !== from || after.dataset.of !== String(shown.length)) {
-    first = from;
-    after.dataset.of = String(shown.length);
-    before.firstChild.style.height = `${from * height}px`;
-    before.hidden = from === 0;
-    const below = Math.max(0, shown.length - from - room) * height;
-    after.firstChild.style.height = `${below}px`;
-    after.hidden = below === 0;
+  arrange(scroll.querySelector("tbody"), wanted);
+}
+
+function hold(gap, count) {
+  const wanted = `${count * height}px`;
+  if (gap.firstChild.style.height !== wanted) gap.firstChild.style.height = wanted;
+  return gap;
+}
+
+function draw(index) {
+  const node = shown[index];
+  let line = lines.get(node.key);
+  if (!line) {
+    line = new Line(node.key);
+    lines.set(node.key, line);
   }
+  line.show(node, index);
+  return line.element;
+}
+
+/** Make these the children, in this order. What has focus is not moved, for it would lose it: the others are. */
+function arrange(body, wanted) {
+  const focused = document.activeElement?.closest("tr");
+  let at = body.firstChild;
+  const drop = (end) => {
+    while (at !== end) {
+      const next = at.nextSibling;
+      at.remove();
+      at = next;
+    }
+  };
+  for (const element of wanted) {
+    if (element === focused) drop(element);
+    if (element === at) at = at.nextSibling;
+    else body.insertBefore(element, at);
+  }
+  drop(null);
 }
 
 class Line {
-  constructor() {
-    this.node = null;
-    this.name = el("button", { type: "button", on: { click: () => this.node && open(this.node.key) } });
+  constructor(key) {
+    const show = () => open(key, byId("lease-scroll"));
+    const reached = () => key === current || reach(shown.findIndex((node) => node.key === key));
+    this.name = el("button", { type: "button", on: { click: show, focus: reached } });
     this.cells = ["address", "name", "state", "vlan", "mac", "ends"].map((name) => el("td", { class: name }));
     this.cells[1].append(this.name);
     this.element = el("tr", {}, ...this.cells);
     this.element.addEventListener("click", (event) => {
-      if (event.target.closest("button") === null && this.node && !getSelection().toString()) open(this.node.key);
+      if (event.target.closest("button") !== null || getSelection().toString()) return;
+      this.name.focus({ preventScroll: true });
+      show();
     });
   }
 
   show(node, index) {
-    this.node = node ?? null;
-    this.element.hidden = !node;
-    if (!node) return;
     const [address, , said, vlan, mac, ends] = this.cells;
     this.element.setAttribute("aria-rowindex", String(index + 2));
+    this.name.tabIndex = index === place ? 0 : -1;
     put(address, node.address);
     put(this.name, node.label || "no name");
     this.name.classList.toggle("is-none", !node.label);

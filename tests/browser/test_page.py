@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import pytest
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser.browser import Browser
@@ -276,6 +277,126 @@ def test_without_a_mouse(shown: Browser, plug: Plug) -> None:
     shown.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
     shown.wait(lambda: not shown.all("#detail[open]"), "the dialog to close")
     assert shown.run("return document.activeElement.closest('.node') !== null")
+
+
+NODES = [f"n{number:03}" for number in range(2, 98)]
+MANY = CONFIG.replace(ALLOW, "".join(
+    reservation(name=name, mac=f"02:00:00:01:00:{int(name[1:]):02x}", address=f"10.0.2.{int(name[1:])}")
+    for name in NODES
+) + ALLOW)  # fmt: skip
+
+
+@pytest.fixture
+def crowded(shown: Browser, service: Service) -> Browser:
+    """The page with 97 leases, more than it draws at once: the camera and `NODES`."""
+    service.reload(MANY)
+    shown.wait(lambda: shown.text("#lease-count") == "97 leases", "all leases")
+    return shown
+
+
+def press(browser: Browser, *keys: str) -> None:
+    ActionChains(browser.driver).send_keys(*keys).perform()
+
+
+def focus(browser: Browser, selector: str, name: str) -> None:
+    """Give focus to the button of a node; `window.lost` counts how often the button loses it."""
+    browser.run(
+        """
+        window.held = [...document.querySelectorAll(arguments[0])].find((one) => one.innerText.includes(arguments[1]));
+        window.held.focus();
+        window.lost = 0;
+        window.held.addEventListener('blur', () => { window.lost += 1; });
+        """,
+        selector, name,
+    )  # fmt: skip
+
+
+def focused(browser: Browser) -> str:
+    """The text of what has focus, or its id when it is no button."""
+    found: str = browser.run(
+        "const one = document.activeElement; return one.matches('button') ? one.innerText : one.id || one.tagName"
+    )
+    return found
+
+
+def test_every_lease_is_reached_by_keyboard(crowded: Browser) -> None:
+    crowded.run("""
+        window.visited = [];
+        document.addEventListener('keyup', ({key}) => {
+          const one = document.activeElement;
+          if (key === 'Shift' || !one.closest('#lease-table tbody')) return;
+          const [list, head, row] = [document.querySelector('.scroll'), document.querySelector('.scroll thead'), one]
+            .map((part) => part.getBoundingClientRect());
+          const isSeen = head.bottom <= row.top + 1 && row.bottom <= list.bottom + 1;
+          window.visited.push([one.innerText, Number(one.closest('tr').ariaRowIndex), isSeen]);
+        });
+        document.querySelector('[data-sort=expires]').focus();
+    """)
+
+    def visited() -> list[str]:
+        """The leases that had focus after a key since the last question; all could be seen and knew their place."""
+        found = crowded.run("return window.visited.splice(0)")
+        assert found == [[name, ["camera", *NODES].index(name) + 2, True] for name, _, _ in found]
+        return [name for name, _, _ in found]
+
+    press(crowded, Keys.TAB, Keys.ARROW_DOWN * len(NODES))
+    assert visited() == ["camera", *NODES]
+    assert crowded.run("return document.getElementById('lease-table').ariaRowCount") == "98"
+    press(crowded, Keys.ARROW_UP * len(NODES))
+    assert visited() == ["camera", *NODES][-2::-1]
+    press(crowded, Keys.END, Keys.ARROW_DOWN, Keys.PAGE_UP, Keys.PAGE_DOWN, Keys.ARROW_UP)
+    end, same, page, back, before = visited()
+    assert (end, same, back, before) == ("n097", "n097", "n097", "n096")
+    assert 5 < NODES.index("n097") - NODES.index(page) < 20
+    press(crowded, Keys.HOME, Keys.PAGE_DOWN, Keys.PAGE_UP, Keys.ARROW_UP, Keys.ARROW_DOWN)
+    assert visited()[::2] == ["camera", "camera", "n002"]
+    press(crowded, Keys.TAB)
+    assert crowded.run("return document.activeElement.closest('#leases')") is None
+    crowded.run("document.getElementById('lease-scroll').scrollTop = 1e6")
+    crowded.wait(lambda: row(crowded, "n097"), "the end of the list")
+    ActionChains(crowded.driver).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
+    crowded.wait(lambda: row(crowded, "n010"), "the list to follow")
+    assert visited() == ["n002"]
+    press(crowded, Keys.ENTER)
+    assert crowded.one("#detail-title").text == "n002"
+
+
+def test_focus_stays_on_its_lease(crowded: Browser, service: Service) -> None:
+    focus(crowded, "#lease-table td button", "n004")
+    new = {"vlan": "vlan1", "name": "newcomer", "mac": "02:00:00:00:00:77", "address": "10.0.1.5"}
+    assert control.ask(service.state, "POST", "/reservations", json.dumps(new)).status == 201
+    crowded.wait(lambda: row(crowded, "newcomer"), "who comes before it")
+    crowded.run("document.getElementById('lease-scroll').scrollTop = 1e6")
+    crowded.wait(lambda: row(crowded, "n097") and row(crowded, "n003") is None, "the end of the list")
+    crowded.run("document.querySelector('[data-sort=num]').click()")
+    crowded.wait(lambda: (row(crowded, "n004") or "").startswith("10.0.2.4"), "the other order")
+    assert focused(crowded) == "n004"
+    assert crowded.run("return [window.lost, document.activeElement.closest('tr').ariaRowIndex]") == [0, "95"]
+    press(crowded, Keys.ARROW_UP)
+    assert focused(crowded) == "n005"
+    press(crowded, Keys.ARROW_DOWN, Keys.ENTER)
+    assert crowded.one("#detail-title").text == "n004"
+
+
+def test_focus_that_loses_its_lease_goes_to_the_list(crowded: Browser, service: Service) -> None:
+    new = {"vlan": "vlan2", "name": "guest", "mac": "02:00:00:00:00:77", "address": "10.0.2.99"}
+    for is_open in (False, True):
+        assert control.ask(service.state, "POST", "/reservations", json.dumps(new)).status == 201
+        crowded.wait(lambda: crowded.text("#lease-count") == "98 leases", "the guest")
+        crowded.run("document.querySelector('#lease-table td button').focus()")
+        press(crowded, Keys.END)
+        assert focused(crowded) == "guest"
+        if is_open:
+            press(crowded, Keys.ENTER)
+            crowded.one("#detail[open]")
+        assert control.ask(service.state, "DELETE", "/reservations/vlan2/10.0.2.99").status in {200, 204}
+        crowded.wait(lambda: crowded.text("#lease-count") == "97 leases", "the guest to go")
+        if is_open:
+            press(crowded, Keys.ESCAPE)
+            crowded.wait(lambda: not crowded.all("#detail[open]"), "the dialog to close")
+        crowded.wait(lambda: focused(crowded) == "lease-scroll", "focus on the list")
+        press(crowded, Keys.ARROW_DOWN)
+        assert focused(crowded) == "n097"
 
 
 def test_light_and_dark(shown: Browser) -> None:
