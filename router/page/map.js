@@ -40,16 +40,23 @@ function ends(end) {
 
 let built = "";
 
-/** The fixed parts; they are built anew only when the configuration is another. */
+/** The fixed parts; they are built anew only when the configuration is another. Nodes keep their elements, and focus. */
 function build() {
   const wanted = JSON.stringify([state.vlans, state.exceptions, state.wan, state.host]);
   if (wanted === built) return updateRouter();
   built = wanted;
+  const before = new Map(lanes);
   lanes.clear();
-  for (const vlan of state.vlans) lanes.set(vlan.name, new Lane(vlan));
+  for (const vlan of state.vlans) {
+    const lane = before.get(vlan.name) ?? new Lane(vlan.name);
+    lane.describe(vlan);
+    lanes.set(vlan.name, lane);
+  }
   drawing.style.setProperty("--rail", `${state.exceptions.length ? 10 + 9 * Math.min(state.exceptions.length, 16) : 0}px`);
   drawing.style.setProperty("--spine", `${8 + 8 * Math.min(state.vlans.length, 8)}px`);
+  const focused = document.activeElement;
   drawing.replaceChildren(internet(), router(), ...[...lanes.values()].map((lane) => lane.element));
+  if (drawing.contains(focused)) focused.focus({ preventScroll: true });
   const list = byId("exceptions");
   list.hidden = !state.exceptions.length;
   list.querySelector("ul").replaceChildren(...state.exceptions.map(exception));
@@ -88,34 +95,42 @@ function exception(one) {
 }
 
 class Lane {
-  constructor(vlan) {
-    this.vlan = vlan;
+  constructor(name) {
     this.cards = new Map();
-    const id = `lane-${vlan.index}`;
-    this.meter = el("span", { class: "meter", role: "meter", "aria-label": `Pool of ${vlan.name}`, "aria-valuemin": "0" },
+    this.meter = el("span", { class: "meter", role: "meter", "aria-label": `Pool of ${name}`, "aria-valuemin": "0" },
       el("span", {}));
     this.pool = el("span", { class: "pool-text" });
-    this.list = el("ul", { class: "nodes", "aria-labelledby": id });
+    this.list = el("ul", { class: "nodes" });
     this.more = el("a", { class: "more", href: "#leases", hidden: true });
     this.more.addEventListener("click", () => {
-      byId("search").value = vlan.name;
+      byId("search").value = name;
       byId("search").dispatchEvent(new Event("input"));
     });
     this.empty = el("p", { class: "empty", text: "Nobody is here yet." });
+    this.header = el("header");
+    this.element = el("section", {}, this.header, el("div", { class: "body" }, this.list, this.empty, this.more));
+  }
+
+  /** Take what is configured. */
+  describe(vlan) {
+    this.vlan = vlan;
+    const id = `lane-${vlan.index}`;
+    this.element.className = `lane ${hue(vlan.name)}`;
+    this.element.setAttribute("aria-labelledby", id);
+    this.list.setAttribute("aria-labelledby", id);
     const facts = [
       vlan.known_only && "reservations only", vlan.guard && "guarded", vlan.encrypted_only && "encrypted only",
       vlan.dhcp === "external" && "another DHCP server",
     ].filter(Boolean);
     const has = vlan.dhcp === "own" && vlan.ranges.length;
-    this.element = el("section", { class: `lane ${hue(vlan.name)}`, "aria-labelledby": id },
-      el("header", {},
-        el("h3", { id, text: vlan.name }),
-        el("p", { class: "subnet", text: vlan.subnet }),
-        el("p", { class: "facts", text: `Tag ${vlan.tag}, router ${vlan.router}` }),
-        facts.length ? el("p", { class: "facts", text: facts.join(", ") }) : null,
-        vlan.is_up ? null : el("p", { class: "bad", text: `${vlan.interface} is gone` }),
-        has ? el("p", { class: "pool" }, this.meter, this.pool) : null),
-      el("div", { class: "body" }, this.list, this.empty, this.more));
+    this.header.replaceChildren(...[
+      el("h3", { id, text: vlan.name }),
+      el("p", { class: "subnet", text: vlan.subnet }),
+      el("p", { class: "facts", text: `Tag ${vlan.tag}, router ${vlan.router}` }),
+      facts.length ? el("p", { class: "facts", text: facts.join(", ") }) : null,
+      vlan.is_up ? null : el("p", { class: "bad", text: `${vlan.interface} is gone` }),
+      has ? el("p", { class: "pool" }, this.meter, this.pool) : null,
+    ].filter(Boolean));
   }
 
   /** Follow the store; true when cards came, went or changed their size. */

@@ -399,6 +399,25 @@ def test_focus_that_loses_its_lease_goes_to_the_list(crowded: Browser, service: 
         assert focused(crowded) == "n097"
 
 
+def test_focus_stays_on_its_node_when_the_map_is_drawn_anew(crowded: Browser, service: Service) -> None:
+    def reload(config: str, wanted: str) -> None:
+        service.reload(config)
+        crowded.wait(lambda: wanted in crowded.text("#drawing"), wanted)
+
+    focus(crowded, ".node button", "n003")
+    reload(MANY.replace('name = "vlan2"', 'name = "vlan2"\nguard = true'), "guarded")
+    assert crowded.run("return document.activeElement === window.held && window.held.innerText.includes('n003')")
+    press(crowded, Keys.ENTER)
+    assert crowded.one("#detail-title").text == "n003"
+    reload(MANY.replace('name = "vlan2"', 'name = "vlan2"\nencrypted_only = true'), "encrypted only")
+    press(crowded, Keys.ESCAPE)
+    crowded.wait(lambda: not crowded.all("#detail[open]"), "the dialog to close")
+    assert crowded.run("return document.activeElement === window.held")
+    crowded.run("document.querySelector('.more:not([hidden])').focus()")
+    reload(MANY.replace('name = "vlan2"', 'name = "vlan2"\nguard = true'), "guarded")
+    assert crowded.run("return document.activeElement.className") == "more"
+
+
 def test_light_and_dark(shown: Browser) -> None:
     def paper() -> str:
         color: str = shown.run("return getComputedStyle(document.body).backgroundColor")
