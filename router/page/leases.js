@@ -10,7 +10,10 @@ const lines = new Map();
 /** What holds the place of the rows that are not: above, below, and between the others and the one that Tab reaches. */
 const gaps = [0, 1, 2].map(() => el("tr", { class: "gap", "aria-hidden": "true" }, el("td", { colspan: "6" })));
 let shown = [];
+/** The leases of another time: `{nodes, isFull, problem}`. Null is the present. */
 let past = null;
+/** How often another time was asked for: only the last answer is wanted. */
+let asked = 0;
 let sort = { by: "num", sign: 1 };
 let open = () => {};
 let height = 40;
@@ -97,14 +100,17 @@ function order(button) {
 
 function refilter() {
   const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const all = past ?? [...state.nodes.values()];
+  const all = past?.nodes ?? [...state.nodes.values()];
   shown = words.length ? all.filter((node) => words.every((word) => node.words.includes(word))) : all.slice();
   shown.sort(compare);
-  const total = count(all.length, "lease");
-  put(byId("lease-count"), words.length ? `${shown.length.toLocaleString("en-GB")} of ${total}` : total);
+  const total = count(all.length, "lease") + (past?.isFull ? ", the latest: there may be more" : "");
+  const found = words.length ? `${shown.length.toLocaleString("en-GB")} of ${total}` : total;
+  put(byId("lease-count"), past?.problem ? "Not known" : found);
   const none = byId("lease-none");
   none.hidden = shown.length > 0;
-  put(none, all.length ? "Nothing matches: try a part of a name, an address or a MAC." : "No lease yet.");
+  none.classList.toggle("error", Boolean(past?.problem));
+  const why = all.length ? "Nothing matches: try a part of a name, an address or a MAC." : "No lease yet.";
+  put(none, past?.problem || why);
   byId("lease-table").setAttribute("aria-rowcount", String(shown.length + 1));
   settle();
 }
@@ -246,22 +252,29 @@ function until(node) {
   return left > 0 ? `in ${span(left)}` : `${span(-left)} ago`;
 }
 
+/** What one answer of the history has at most. */
+const MOST = 1000;
+
 /** The list as it was at another time, by the history. */
 async function travel() {
   const at = byId("at").value;
   byId("at-clear").hidden = !at;
-  if (!at) {
-    past = null;
-    refilter();
-    return;
-  }
-  try {
-    past = (await get(`/history?limit=1000&at=${part(new Date(at).toISOString())}`)).map(asNode);
-  } catch (error) {
-    past = [];
-    put(byId("lease-none"), error.message);
-  }
+  asked += 1;
+  const mine = asked;
+  const found = at ? await recall(at) : null;
+  if (mine !== asked) return;
+  past = found;
   refilter();
+}
+
+async function recall(at) {
+  try {
+    const rows = await get(`/history?limit=${MOST}&at=${part(new Date(at).toISOString())}`);
+    const latest = new Map(rows.map(asNode).reverse().map((node) => [node.key, node])); // two may meet in that second
+    return { nodes: [...latest.values()], isFull: rows.length === MOST, problem: "" };
+  } catch (error) {
+    return { nodes: [], isFull: false, problem: error.message };
+  }
 }
 
 function asNode(row) {

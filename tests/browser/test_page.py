@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -10,6 +11,10 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
+from dhcpd.leases import BOUND, Row
+from router.history import History
+from router.periods import FILE_NAME, MAX_ROWS
+from router.settings import Keep
 from tests.browser.browser import Browser
 from tests.browser.conftest import API_PORT, TOKEN
 from tests.browser.forward import Forward
@@ -490,17 +495,96 @@ def test_a_hidden_page_holds_no_connection_and_catches_up(shown: Browser, by_soc
     shown.wait(lambda: card(shown, "device2"), "device2")
 
 
+def travel(browser: Browser, minutes: int) -> None:
+    """Ask for the list as it was, or will be, so many minutes from now."""
+    browser.run(
+        """
+        const then = new Date(Date.now() + arguments[0] * 60000 - new Date().getTimezoneOffset() * 60000);
+        const field = document.getElementById('at');
+        field.value = then.toISOString().slice(0, 16);
+        field.dispatchEvent(new Event('change'));
+        """,
+        minutes,
+    )
+
+
 def test_the_list_as_it_was_at_another_time(shown: Browser, service: Service, plug: Plug) -> None:
     plug("device1").next_lease(0)
     netns.wait_until(lambda: control.ask(service.state, "GET", "/history").body != b"[]", 10, "the history")
     shown.wait(lambda: shown.text("#lease-count") == "2 leases", "the device and the reservation")
-    shown.run("""
-        const soon = new Date(Date.now() + 120000 - new Date().getTimezoneOffset() * 60000);
-        const field = document.getElementById('at');
-        field.value = soon.toISOString().slice(0, 16);
-        field.dispatchEvent(new Event('change'));
-    """)
+    travel(shown, 2)
     shown.wait(lambda: shown.text("#lease-count") == "1 lease", "who had a lease then")
     assert "since" in str(row(shown, "device1"))
     shown.button("Back to now", "#leases").click()
     shown.wait(lambda: shown.text("#lease-count") == "2 leases", "the present")
+
+
+def test_only_the_last_answer_of_the_history_is_wanted(shown: Browser, service: Service, plug: Plug) -> None:
+    def answer() -> None:
+        """Let the first answer that is held through, and wait until the page has taken it."""
+        shown.driver.execute_async_script("""
+            const done = arguments[0];
+            window.held.shift()();
+            window.asked('/status').then((next) => next.text())
+              .then(() => requestAnimationFrame(() => setTimeout(done)));
+        """)
+
+    plug("device1").next_lease(0)
+    netns.wait_until(lambda: control.ask(service.state, "GET", "/history").body != b"[]", 10, "the history")
+    shown.wait(lambda: shown.text("#lease-count") == "2 leases", "the device and the reservation")
+    shown.run("""
+        window.held = [];
+        window.asked = window.fetch;
+        window.fetch = async (path, options) => {
+          const answer = await window.asked(path, options);
+          if (path.startsWith('/history')) await new Promise((resolve) => window.held.push(resolve));
+          return answer;
+        };
+    """)
+    travel(shown, -60)
+    shown.wait(lambda: shown.run("return window.held.length"), "an answer without a lease")
+    travel(shown, 2)
+    shown.wait(lambda: shown.run("return window.held.length") == 2, "an answer with one")
+    answer()
+    assert shown.text("#lease-count") == "2 leases"
+    answer()
+    assert shown.text("#lease-count") == "1 lease"
+    travel(shown, -60)
+    shown.wait(lambda: shown.run("return window.held.length"), "an answer without a lease")
+    shown.button("Back to now", "#leases").click()
+    answer()
+    assert shown.text("#lease-count") == "2 leases"
+
+
+def test_a_history_that_cannot_be_read_is_not_shown_as_an_empty_one(shown: Browser, service: Service) -> None:
+    (service.state / FILE_NAME).unlink(missing_ok=True)
+    (service.state / FILE_NAME).mkdir()
+    travel(shown, -60)
+    shown.wait(lambda: shown.text("#lease-none").startswith("the history cannot be read"), "the reason")
+    assert shown.text("#lease-count") == "Not known"
+    shown.one("#search").send_keys("camera")
+    assert shown.text("#lease-none").startswith("the history cannot be read")
+    shown.button("Back to now", "#leases").click()
+    shown.wait(lambda: shown.text("#lease-count") == "1 of 1 lease", "the present")
+    assert not shown.all("#lease-none:not([hidden])")
+    assert [one for one in shown.complaints() if "503" not in one] == []  # the browser tells of each
+
+
+def test_an_answer_of_the_history_that_is_full_says_so(browser: Browser, service: Service, by_socket: Forward) -> None:
+    history = History(service.state, Keep())
+    history.start()
+    now = int(time.time())
+    for number in range(MAX_ROWS):
+        mac = b"\2\0\0\0" + number.to_bytes(2)
+        since = now - (7200 if number else 1800)
+        history.put("vlan2", [Row((10 << 24) + number, BOUND, mac, mac, b"", "", since, now + 3600)], now)
+    history.close()
+    service.start(CONFIG)
+    browser.open(by_socket.url)
+    live(browser)
+    travel(browser, -60)
+    browser.wait(lambda: browser.text("#lease-count") == "999 leases", "all that began by then")
+    travel(browser, -10)
+    browser.wait(
+        lambda: browser.text("#lease-count") == "1,000 leases, the latest: there may be more", "the full answer"
+    )
