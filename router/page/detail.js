@@ -125,18 +125,20 @@ function askBack(actions, node, one) {
   back.focus();
 }
 
+/** What becomes of it is told in the dialog that asked: meanwhile that may be closed, and another node be shown. */
 async function carryOut(actions, node, one) {
-  put(byId("outcome"), "");
-  byId("outcome").classList.remove("error");
+  const outcome = byId("outcome");
+  put(outcome, "");
+  outcome.classList.remove("error");
   try {
     await one.call();
-    put(byId("outcome"), "Done.");
+    put(outcome, "Done.");
     await done();
   } catch (error) {
-    byId("outcome").classList.add("error");
-    put(byId("outcome"), error.message);
+    outcome.classList.add("error");
+    put(outcome, error.message);
   }
-  if (key !== null) {
+  if (actions.isConnected) {
     delete actions.dataset.choices;
     actions.replaceChildren();
     refresh();
@@ -196,7 +198,7 @@ async function submit(event, form, error, dialog) {
   if (address.trim()) body.address = address.trim();
   try {
     await ask("POST", "/reservations", body);
-    dialog.close();
+    if (form.isConnected) dialog.close();
     await done();
   } catch (failure) {
     put(error, failure.message);

@@ -187,6 +187,71 @@ def test_a_reservation_is_added_and_a_conflict_is_told(shown: Browser, service: 
     assert [one for one in shown.complaints() if "409" not in one] == []  # the browser tells of each refusal
 
 
+def hold(browser: Browser, request: str) -> None:
+    """Keep the answers to requests like ``DELETE /leases`` from the page until `answer`."""
+    browser.run(
+        """
+        const wanted = arguments[0];
+        window.held = [];
+        window.asked = window.fetch;
+        window.fetch = async (path, options) => {
+          const found = await window.asked(path, options);
+          const request = `${options.method ?? 'GET'} ${path}`;
+          if (request.startsWith(wanted)) await new Promise((resolve) => window.held.push(resolve));
+          return found;
+        };
+        """,
+        request,
+    )
+
+
+def wait_held(browser: Browser, number: int = 1) -> None:
+    browser.wait(lambda: browser.run("return window.held.length") == number, "the answer to be held")
+
+
+def answer(browser: Browser) -> None:
+    """Let the first answer that is held through, and wait until the page has taken it."""
+    browser.driver.execute_async_script("""
+        const done = arguments[0];
+        window.held.shift()();
+        window.asked('/status').then((next) => next.text()).then(() => requestAnimationFrame(() => setTimeout(done)));
+    """)
+
+
+def test_an_outcome_is_told_in_the_dialog_that_asked(shown: Browser, service: Service) -> None:
+    new = {"vlan": "vlan1", "name": "gps", "mac": "02:00:00:00:00:77", "address": "10.0.1.21"}
+    assert control.ask(service.state, "POST", "/reservations", json.dumps(new)).status == 201
+    open_detail(shown, "gps")
+    hold(shown, "DELETE /reservations")
+    shown.button("Remove the reservation", "#detail").click()
+    shown.button("Remove the reservation", "#detail .ask").click()
+    wait_held(shown)
+    press(shown, Keys.ESCAPE)
+    shown.wait(lambda: not shown.all("#detail[open]"), "the dialog to close")
+    open_detail(shown, "camera")
+    answer(shown)
+    assert shown.text("#detail-title") == "camera"
+    assert shown.text("#outcome") == ""
+    shown.wait(lambda: card(shown, "gps") is None, "the card to go")
+
+
+def test_a_reservation_that_was_added_closes_no_other_form(shown: Browser) -> None:
+    shown.one("#reserve-new").click()
+    for name, text in {"name": "gps", "who": "02:00:00:00:00:77", "address": "10.0.1.21"}.items():
+        shown.one(f"#new-{name}").send_keys(text)
+    hold(shown, "POST /reservations")
+    shown.button("Reserve", "#reserve").click()
+    wait_held(shown)
+    press(shown, Keys.ESCAPE)
+    shown.wait(lambda: not shown.all("#reserve[open]"), "the form to close")
+    shown.one("#reserve-new").click()
+    shown.one("#new-name").send_keys("radar")
+    answer(shown)
+    shown.wait(lambda: card(shown, "gps"), "gps on the map")
+    assert shown.all("#reserve[open]")
+    assert shown.run("return document.getElementById('new-name').value") == "radar"
+
+
 HOSTILE = ("<script>document.title='owned'</script>", "\x1b[2J\x1b]0;owned\x07", "<img src=x onerror=alert(1)>")
 
 
@@ -520,39 +585,22 @@ def test_the_list_as_it_was_at_another_time(shown: Browser, service: Service, pl
 
 
 def test_only_the_last_answer_of_the_history_is_wanted(shown: Browser, service: Service, plug: Plug) -> None:
-    def answer() -> None:
-        """Let the first answer that is held through, and wait until the page has taken it."""
-        shown.driver.execute_async_script("""
-            const done = arguments[0];
-            window.held.shift()();
-            window.asked('/status').then((next) => next.text())
-              .then(() => requestAnimationFrame(() => setTimeout(done)));
-        """)
-
     plug("device1").next_lease(0)
     netns.wait_until(lambda: control.ask(service.state, "GET", "/history").body != b"[]", 10, "the history")
     shown.wait(lambda: shown.text("#lease-count") == "2 leases", "the device and the reservation")
-    shown.run("""
-        window.held = [];
-        window.asked = window.fetch;
-        window.fetch = async (path, options) => {
-          const answer = await window.asked(path, options);
-          if (path.startsWith('/history')) await new Promise((resolve) => window.held.push(resolve));
-          return answer;
-        };
-    """)
+    hold(shown, "GET /history")
     travel(shown, -60)
-    shown.wait(lambda: shown.run("return window.held.length"), "an answer without a lease")
+    wait_held(shown)
     travel(shown, 2)
-    shown.wait(lambda: shown.run("return window.held.length") == 2, "an answer with one")
-    answer()
+    wait_held(shown, 2)
+    answer(shown)
     assert shown.text("#lease-count") == "2 leases"
-    answer()
+    answer(shown)
     assert shown.text("#lease-count") == "1 lease"
     travel(shown, -60)
-    shown.wait(lambda: shown.run("return window.held.length"), "an answer without a lease")
+    wait_held(shown)
     shown.button("Back to now", "#leases").click()
-    answer()
+    answer(shown)
     assert shown.text("#lease-count") == "2 leases"
 
 
