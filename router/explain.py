@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dhcpd.engine import Engine
 from dhcpd.identity import BY_CLIENT_ID, container_key, container_of
-from dhcpd.leases import NEVER, Binding
+from dhcpd.leases import BOUND, NEVER, Binding
 from dhcpd.pool import dotted
 from dhcpd.settings import Reservation
+from router.places import reservation_of
 from router.text import hardware_address
 from router.times import iso_time
 from router.view import lease_state, reservation_fields
@@ -58,21 +59,38 @@ async def _search(app: App, engine: Engine, name: str) -> list[_Found]:
     else:
         addresses = [address] if IPv4Address(address) in engine.scope.subnet else []
         nowhere = []
-    reserved = engine.directory.by_address
-    found = [_Found(engine, one, of_address.get(one), reserved.get(one)) for one in dict.fromkeys(addresses)]
+    found = [_Found(engine, one, of_address.get(one), _reservation(engine, one)) for one in dict.fromkeys(addresses)]
     return found + [_Found(engine, None, one, None) for one in nowhere]
 
 
 async def _leased(engine: Engine, name: str) -> list[int]:
-    """Who is known by that name or MAC in the lease book, which may be long: the loop turns meanwhile."""
+    """Who is known by that name or MAC in the lease book, which may be long: the loop turns meanwhile. A reservation's
+    name is nobody else's, whatever others call themselves."""
     found: list[int] = []
     mac, key = hardware_address(name), container_key(name)
+    is_reserved = any(one.name == name for one in engine.directory.reservations)
     bindings = list(engine.book)
     for start in range(0, len(bindings), SLICE):
         part = bindings[start : start + SLICE]
-        found += [one.address for one in part if name == one.hostname or one.mac == mac or one.client == key]
+        found += [one.address for one in part if one.mac == mac or one.client == key]
+        found += [one.address for one in part if _is_called(one, name, engine, is_reserved=is_reserved)]
         await asyncio.sleep(0)
     return found
+
+
+def _is_called(one: Binding, name: str, engine: Engine, *, is_reserved: bool) -> bool:
+    if not is_reserved:
+        return one.hostname == name
+    reservation = reservation_of(engine.directory, one) if one.state == BOUND else None
+    return reservation is not None and reservation.name == name
+
+
+def _reservation(engine: Engine, address: int) -> Reservation | None:
+    """Of the address, or of who holds it."""
+    binding = engine.book.by_address.get(address)
+    if (reserved := engine.directory.by_address.get(address)) is not None or binding is None:
+        return reserved
+    return reservation_of(engine.directory, binding) if binding.state == BOUND else None
 
 
 def _reserved(engine: Engine, name: str) -> list[int]:
@@ -158,7 +176,7 @@ def _why(engine: Engine, found: _Found, binding: Binding | None, now: float) -> 
         return "it is the router's own address"
     if scope.landing is not None and address in scope.landing:
         return "it is in the landing range, which Docker hands out by itself; no lease is ever there"
-    if found.reservation is not None:
+    if found.reservation is not None and found.reservation.address == address:
         held = "" if binding is not None and binding.is_live(now) else ", who does not hold it at the moment"
         return f"the configuration reserves it for {found.reservation.name or 'this node'}{held}"
     if binding is not None:

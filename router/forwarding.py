@@ -13,15 +13,17 @@ from dhcpd.decision import Note
 from dhcpd.identity import container_of
 from dhcpd.leases import BOUND, Row
 from dhcpd.link import default_interface
+from dhcpd.pool import dotted
 from dhcpd.server import Server
 from router import conntrack, elements, sysctls
 from router.advice import warnings
 from router.conntrack import Connection, Landing, has_moved, landings, trespasses
 from router.firewall import Firewall, FirewallError, Member, has_flowtables
 from router.nftables import Ruleset
+from router.places import Name, Places, find, unplaced
 from router.relay import Leg, Relay
 from router.rules import ruleset
-from router.settings import Config, Kind, Node
+from router.settings import Config
 
 RETRY_SECONDS = 10.0
 """Between two attempts to apply rules that the kernel refused."""
@@ -35,7 +37,7 @@ class Wiring(NamedTuple):
     legs: dict[str, str]
     """The interface of each VLAN whose interface is there."""
     wan: str | None
-    nodes: dict[tuple[str, str], int]
+    nodes: Mapping[Name, int]
     """The addresses of the nodes that the configuration names and does not locate."""
     indexes: dict[str, int]
     """The numbers of all these interfaces: one that went and came back is another."""
@@ -60,7 +62,8 @@ class Forwarding:
         self._holders: dict[tuple[str, int], bytes] = {}
         self._landings: frozenset[Landing] = frozenset()
         self._guarded: set[str] = set()
-        self._named: set[tuple[str, str]] = set()
+        self._named: set[Name] = set()
+        self._places = Places()
         self._retry_at = 0.0
         self._advice: list[str] = []
         self._settings: list[str] = []
@@ -78,14 +81,16 @@ class Forwarding:
         lease that the rules name may be another."""
         if config is not self._config:
             self._guarded = {vlan.scope.name for vlan in config.vlans if vlan.guard}
-            self._named = set(_unplaced(config))
+            self._named = unplaced(config)
             told, self._advice = self._advice, warnings(config)
             for warning in [one for one in self._advice if one not in told]:
                 self._log(Note("warning", "rules_advice", {"what": warning}))
+        if moved or config is not self._config or now >= self._places.until:
+            engines = {name: server.engine for name, server in servers.items()}
+            self._places = find(self._named, engines, self._places, now)
         legs = {name: server.link.interface for name, server in servers.items() if server.link.is_there()}
-        nodes = self._wiring.nodes if self._wiring is not None and not moved else _places(self._named, servers)
         wan = self._wan_interface(config, legs)
-        wiring = Wiring(legs, wan, nodes, _indexes(legs, wan))
+        wiring = Wiring(legs, wan, self._places.nodes, _indexes(legs, wan))
         is_same = config is self._config and wiring == self._wiring
         if is_same and (self.error is None or now < self._retry_at):
             return
@@ -113,10 +118,9 @@ class Forwarding:
         return bool(self._named) and any(self._concerns(vlan, row) for row in rows)
 
     def _concerns(self, vlan: str, row: Row) -> bool:
-        """Whether a node that the rules name has a lease by it, or has lost one."""
-        if row.state == BOUND:
-            return any((vlan, name) in self._named for name in _names(row))
-        return self._wiring is not None and row.address in self._wiring.nodes.values()
+        """Whether a node that the rules name has a lease by it, or has lost one, or another has its address."""
+        is_named = row.state == BOUND and any((vlan, name) in self._named for name in _names(row))
+        return is_named or row.address in self._places.watched
 
     def status(self) -> dict[str, Any]:
         """What ``GET /status`` shows of it."""
@@ -127,7 +131,13 @@ class Forwarding:
             if self._config is not None and self._config.broadcast:
                 with suppress(FirewallError):
                     relayed = {name: one._asdict() for name, one in self._relay.counts()[0].items()}
-        return {"error": self.error, "repairs": repairs, "broadcasts": relayed}
+        nodes = {f"{vlan}/{name}": dotted(address) for (vlan, name), address in self._places.nodes.items()}
+        return {"error": self.error, "repairs": repairs, "broadcasts": relayed, "nodes": nodes}
+
+    @property
+    def nodes(self) -> Mapping[Name, int]:
+        """Where the nodes are that exceptions name and the file gives no address."""
+        return self._places.nodes
 
     @property
     def is_applied(self) -> bool:
@@ -145,6 +155,7 @@ class Forwarding:
             "relay": [relay] if relay else [],
             "no_uplink": [uplink] if uplink else [],
             "rules_advice": self._advice,
+            "shared_name": [_shared(name, self._places) for name in self._places.shared],
             "kernel_setting": self._settings,
         }
 
@@ -259,26 +270,11 @@ def _relay_legs(config: Config, wiring: Wiring) -> dict[str, Leg]:
     return {name: Leg(one, scopes[name].subnet, scopes[name].router) for name, one in wiring.legs.items()}
 
 
-def _unplaced(config: Config) -> Iterable[tuple[str, str]]:
-    """The nodes that exceptions name and the file does not give an address."""
-    ends: list[Node] = [end for allow in config.allow for end in (allow.source, allow.target)]
-    ends += [publish.target for publish in config.publish]
-    return ((end.vlan or "", end.name or "") for end in ends if end.kind is Kind.NODE and end.address is None)
-
-
-def _places(named: Iterable[tuple[str, str]], servers: Servers) -> dict[tuple[str, str], int]:
-    """Where the nodes are that are known by their host name or their container's name: at their latest lease."""
-    places: dict[tuple[str, str], int] = {}
-    by_vlan: dict[str, set[str]] = {}
-    for vlan, name in named:
-        by_vlan.setdefault(vlan, set()).add(name)
-    for vlan in by_vlan.keys() & servers.keys():
-        engine = servers[vlan].engine
-        found = [one for one in engine.book if one.state == BOUND and one.hostname in by_vlan[vlan]]
-        places |= {(vlan, one.hostname): one.address for one in sorted(found, key=lambda one: one.since)}
-        containers = {(vlan, name): engine.address_of_container(name) for name in by_vlan[vlan]}
-        places |= {node: address for node, address in containers.items() if address is not None}
-    return places
+def _shared(name: Name, places: Places) -> str:
+    has = ", ".join(map(dotted, places.shared[name]))
+    address = places.nodes.get(name)
+    meant = "nobody until one is left" if address is None else f"{dotted(address)}, who had it first"
+    return f"{'/'.join(name)}: several nodes have this name ({has}), and an exception is for it: that means {meant}"
 
 
 def _names(row: Row) -> Iterable[str]:

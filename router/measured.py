@@ -79,7 +79,7 @@ class Reachability:
         self, known: verify.Known, at: str | None, found: Sequence[tuple[Row, bool | None]], notes: list[str]
     ) -> JsonObject:
         outside = [] if known.config.wan is None else [internet(0)]
-        pairs = found or [(row, None) for row in expected(known.config, known.nodes, outside)]
+        pairs = found or [(row, None) for row in expected(known.placed, known.nodes, outside)]
         shown = [verify.shown(row, result) for row, result in pairs]
         is_part = any(len(one.engine.book.by_address) > self._most for one in list(self._app.servers.values()))
         return {"at": at, "rows": shown, "notes": notes, "nodes": len(known.nodes), "is_part": is_part}
@@ -93,4 +93,4 @@ class Reachability:
         app = self._app
         containers = app.containers.list()
         leases = [row for name in app.servers for row in rows(app, name, self._most, containers)]
-        return verify.known_by(app.config, leases, app.containers.status())
+        return verify.known_by(app.config, leases, app.containers.status(), app.forwarding.nodes)

@@ -71,7 +71,7 @@ class Nodes:
         self.has_wan = has_wan
 
     def node(self, value: object) -> Node:
-        """The node; a name that no reservation has may be that of a container or a host name, known later."""
+        """The node; where one is that the file gives no address is known later."""
         written = text(value)
         if written in _RESERVED:
             return self._reserved(written)

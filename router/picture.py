@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from ipaddress import IPv4Address
 from itertools import islice
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dhcpd.engine import Engine
 from dhcpd.pool import dotted
 from dhcpd.values import span
+from router.places import Name, located
 from router.settings import Allow, Broadcast, Config, Node, Publish, Vlan
 from router.times import iso_time
 from router.view import JsonObject, lease
@@ -42,7 +43,7 @@ def picture(app: App) -> JsonObject:
         "vlans": [_vlan(app, vlan) for vlan in app.config.vlans],
         "nodes": [row for name in app.servers for row in rows(app, name, MOST_NODES, containers)],
         "containers": containers,
-        "exceptions": exceptions(app.config),
+        "exceptions": exceptions(app.config, app.forwarding.nodes),
     }
 
 
@@ -50,15 +51,16 @@ def rows(app: App, vlan: str, most: int, containers: Iterable[JsonObject]) -> li
     """Rows of ``/leases`` of the nodes of a VLAN that are `chosen`, by address."""
     engine, now, offset = app.servers[vlan].engine, app.now(), app.clock_offset()
     there = [int(IPv4Address(one["address"])) for one in containers if one["vlan"] == vlan and one["address"]]
-    first = [*_named(app.config, vlan), *there]
+    first = [*_named(app.config, vlan, app.forwarding.nodes), *there]
     found = [lease(engine, one, now, offset) for one in sorted(chosen(engine, first, most, now))]
     return [row for row in found if row is not None]
 
 
-def _named(config: Config, vlan: str) -> Iterator[int]:
-    """The addresses of the nodes that the exceptions name, as far as the file tells."""
+def _named(config: Config, vlan: str, nodes: Mapping[Name, int]) -> Iterator[int]:
+    """The addresses of the nodes that the exceptions name, as far as they are known."""
     ends = [*(end for one in config.allow for end in (one.source, one.target)), *(one.target for one in config.publish)]
-    yield from (end.address for end in ends if end.vlan == vlan and end.address is not None)
+    found = [located(end, nodes) for end in ends if end.vlan == vlan]
+    yield from (end.address for end in found if end.address is not None)
 
 
 def chosen(engine: Engine, first: Iterable[int], most: int, now: float) -> set[int]:
@@ -97,19 +99,25 @@ def _vlan(app: App, vlan: Vlan) -> JsonObject:
     }
 
 
-def exceptions(config: Config) -> list[JsonObject]:
-    """What the file lets through between the VLANs, and from the WAN."""
-    return [*map(_allow, config.allow), *map(_publish, config.publish), *map(_broadcast, config.broadcast)]
+def exceptions(config: Config, nodes: Mapping[Name, int]) -> list[JsonObject]:
+    """What the file lets through between the VLANs, and from the WAN. ``nodes``: where those are that it does not
+    locate."""
+    return [
+        *(_allow(one, nodes) for one in config.allow),
+        *(_publish(one, nodes) for one in config.publish),
+        *map(_broadcast, config.broadcast),
+    ]
 
 
-def _allow(one: Allow) -> JsonObject:
-    ports = [str(port) for port in one.ports]
-    return {"kind": "allow", "text": str(one), "from": _end(one.source), "to": _end(one.target), "ports": ports}
+def _allow(one: Allow, nodes: Mapping[Name, int]) -> JsonObject:
+    source, target = _end(located(one.source, nodes)), _end(located(one.target, nodes))
+    return {"kind": "allow", "text": str(one), "from": source, "to": target, "ports": [str(port) for port in one.ports]}
 
 
-def _publish(one: Publish) -> JsonObject:
+def _publish(one: Publish, nodes: Mapping[Name, int]) -> JsonObject:
     wan = {"kind": "wan", "text": "wan", "vlan": None, "name": None, "address": None}
-    return {"kind": "publish", "text": str(one), "from": wan, "to": _end(one.target), "ports": [str(one.ports)]}
+    target = _end(located(one.target, nodes))
+    return {"kind": "publish", "text": str(one), "from": wan, "to": target, "ports": [str(one.ports)]}
 
 
 def _broadcast(one: Broadcast) -> JsonObject:

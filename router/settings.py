@@ -120,7 +120,7 @@ class Node:
     vlan: str | None = None
     """The VLAN of the node, None for the router and the WAN."""
     name: str | None = None
-    """`Kind.NODE`: a reservation's name, a container's name or the host name of a lease."""
+    """`Kind.NODE`: a reservation's name, a container's name or the host name of a lease, see `router.places`."""
     address: int | None = None
     """Set when the file tells: an address, or a reservation with one."""
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from dhcpd.pool import dotted
 from router import NotRunningError, client, kept, late, policy
 from router.config import load
 from router.entrances import Entrances, Shown, opened, running
+from router.places import Name, placed, unplaced
 from router.policy import ROUTER, End, Row
 from router.probe import measure
 from router.settings import Config, Kind
@@ -29,6 +31,8 @@ class Known(NamedTuple):
     """What the running service knows."""
 
     config: Config
+    placed: Config
+    """The same, with the nodes of its exceptions where the rules have them."""
     nodes: list[End]
     running: dict[End, Shown]
     """Its containers that run."""
@@ -78,7 +82,7 @@ def look(known: Known, internet: IPv4Address | None, go_on: Callable[[], bool] =
     `NotRunningError`."""
     config = known.config
     target = internet or (detour() or gateway() if config.wan else None)
-    rows = policy.expected(config, known.nodes, [] if target is None else [policy.internet(int(target))])
+    rows = policy.expected(known.placed, known.nodes, [] if target is None else [policy.internet(int(target))])
     with opened(known.running, Path(config.docker.netns)) as entrances:
         measured = _measure(rows, entrances, go_on)
     return Outcome(rows, measured, neighbours(), entrances)
@@ -96,17 +100,38 @@ def ask(state: Path) -> Known:
     """Raises `NotRunningError` and `ConfigError`."""
     status = client.get(state, "/status")
     config = load(Path(status["config"]), kept.read(state)[0])
-    return known_by(config, client.get(state, "/leases"), status["docker"])
+    places = {_vlan_and_name(node): int(IPv4Address(at)) for node, at in status["firewall"]["nodes"].items()}
+    return known_by(config, client.get(state, "/leases"), status["docker"], places)
 
 
-def known_by(config: Config, leases: Iterable[Lease], docker: Mapping[str, Any] | None) -> Known:
-    """From rows of ``/leases``, and what ``/status`` says of Docker."""
-    found = nodes(config, leases)
+def _vlan_and_name(node: str) -> Name:
+    vlan, _, name = node.partition("/")
+    return vlan, name
+
+
+def known_by(
+    config: Config, leases: Iterable[Lease], docker: Mapping[str, Any] | None, places: Mapping[Name, int]
+) -> Known:
+    """From rows of ``/leases``, what ``/status`` says of Docker, and where the nodes are that exceptions name."""
+    found = _called(nodes(config, leases), config, places)
     docker = docker or {"connected": False, "containers": []}
     there = running(found, docker["containers"])
     served = {vlan.scope.name for vlan in config.vlans if vlan.network}
     idle = {end for end in found if end.is_container and end.vlan in served and end not in there}
-    return Known(config, found, there, idle, docker["connected"])
+    return Known(config, placed(config, places), found, there, idle, docker["connected"])
+
+
+def _called(ends: Iterable[End], config: Config, places: Mapping[Name, int]) -> list[End]:
+    """The ends, without the names that are another's, whatever they call themselves."""
+    owners: dict[Name, int | None] = dict.fromkeys(unplaced(config))
+    owners |= places
+    for vlan in config.vlans:
+        reserved = {(vlan.scope.name, one.name): one.address for one in vlan.scope.reservations}
+        owners |= {name: address for name, address in reserved.items() if address is not None}
+    return [
+        end if owners.get((end.vlan or "", end.name), end.address) == end.address else replace(end, name="")
+        for end in ends
+    ]
 
 
 def changed(before: Known, after: Known) -> set[End]:

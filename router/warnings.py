@@ -41,6 +41,7 @@ KINDS: Mapping[str, Kind] = {
     "relay": Kind("load the kernel's nf_tables modules for copies (nft_dup_ipv4, nft_fib_ipv4)", is_told=True),
     "no_uplink": Kind("bring the uplink up, or correct [wan]"),
     "rules_advice": Kind("change that line of the configuration, or leave it when it is meant so", is_told=True),
+    "shared_name": Kind("make a reservation of that name for the node that is meant: then it is nobody else's"),
     "kernel_setting": Kind("start the router's container with --sysctl for it", is_told=True),
     "capability_missing": Kind("start the router with that capability (cap_add)", is_told=True),
     "interface_lost": Kind("plug in the VLAN's interface, or connect its Docker network to the router", is_told=True),

@@ -113,6 +113,7 @@ function take({ name, id, data }) {
   if (data.container) soon("containers", 250, async () => takeContainers(await get("/containers")));
   if (name.startsWith("reservations")) soon("reservations", 250, async () => takeReservations(await get("/reservations")));
   if (name === "reloaded") soon("all", 400, load);
+  if (name === "rules_applied") soon("map", 400, async () => takeMap(await get("/map")));
   if (name === "verified") soon("reach", 100, reach.load);
   if (data.level && data.level !== "info" || name.includes("warning")) soon("warnings", 1000, activity.load);
 }

@@ -182,12 +182,8 @@ export function fill(vlan) {
   return { size, used };
 }
 
-/** The node that an end of an exception means; null when it is none, or none that is known. */
+/** The node that an end of an exception means; null when it is none, or none that is known. Whose a name is, the service
+    says: a device can call itself anything. */
 export function nodeOf(end) {
-  if (end.address !== null) return state.nodes.get(keyOf(end.vlan, end.address)) ?? null;
-  if (end.kind !== "node") return null;
-  for (const node of state.nodes.values()) {
-    if (node.vlan === end.vlan && (node.container === end.name || node.hostname === end.name)) return node;
-  }
-  return null;
+  return end.address === null ? null : state.nodes.get(keyOf(end.vlan, end.address)) ?? null;
 }

@@ -22,11 +22,13 @@ from tests.router.test_rules import configuration
 
 NOW = 1_800_000_000.0
 GUARDED = configuration(1, settings="guard = true")
-MAC = bytes.fromhex("020000010101")
+PUBLISHED = configuration(1, '[[publish]]\nport = "tcp/8080"\nto = "vlan1/cam"\n')
+MAC, OTHER = bytes.fromhex("020000010101"), bytes.fromhex("020000010102")
+HOUR = 3600
 
 
-def lease(address: str) -> Row:
-    return Row(int(IPv4Address(address)), BOUND, MAC, MAC, b"", "", int(NOW), int(NOW) + 3600)
+def lease(address: str, mac: bytes = MAC, hostname: str = "", since: float = NOW) -> Row:
+    return Row(int(IPv4Address(address)), BOUND, mac, mac, b"", hostname, int(since), int(since) + HOUR)
 
 
 class Kept:
@@ -46,8 +48,18 @@ class Kept:
         with self.nodes.on("router"):
             self.forwarding.watch(self.config, self.servers, now)
 
-    def committed(self, row: Row) -> None:
-        self.forwarding.committed("vlan1", [row], NOW)
+    def committed(self, row: Row) -> bool:
+        return self.forwarding.committed("vlan1", [row], NOW)
+
+    def granted(self, row: Row, now: float) -> None:
+        """A lease of a device is on the disk, and what is due by it is done."""
+        self.servers["vlan1"].engine.book.grant(row, row.mac)
+        assert self.committed(row)
+        with self.nodes.on("router"):
+            self.forwarding.update(self.config, self.servers, now)
+
+    def published(self) -> str:
+        return self.nodes.truck.run("router", "nft", "list", "map", "inet", "lanward", "publish").stdout
 
     def members(self) -> str:
         return self.nodes.truck.run("router", "nft", "list", "set", "inet", "lanward", "guard_vlan1").stdout
@@ -109,3 +121,45 @@ def test_a_lease_that_meets_no_table_is_a_member_with_the_next_look(kept: Kept) 
     kept.watch(NOW + RETRY_SECONDS)
     assert "10.0.1.77" in kept.members()
     assert kept.forwarding.error is None
+
+
+@pytest.fixture
+def named(nodes: Routed) -> Iterator[Kept]:
+    """With a published port of who calls itself cam, and has a lease; after the first look."""
+    made = Kept(nodes, PUBLISHED, lease("10.0.1.101", hostname="cam"))
+    made.watch(NOW)
+    yield made
+    made.forwarding.close()
+    nodes.truck.run("router", "nft", "flush", "ruleset")
+
+
+def test_a_name_does_not_go_to_a_newcomer_while_the_lease_of_its_holder_lives(named: Kept) -> None:
+    named.granted(lease("10.0.1.100", OTHER, "cam", NOW + 60), NOW + 60)
+    assert "10.0.1.101" in named.published()
+    assert named.forwarding.status()["nodes"] == {"vlan1/cam": "10.0.1.101"}
+    assert [line.partition(": that means ") for line in named.forwarding.troubles()["shared_name"]] == [
+        (
+            "vlan1/cam: several nodes have this name (10.0.1.100, 10.0.1.101), and an exception is for it",
+            ": that means ",
+            "10.0.1.101, who had it first",
+        )
+    ]
+    named.watch(NOW + HOUR)
+    assert "10.0.1.100" in named.published()
+    assert named.forwarding.troubles()["shared_name"] == []
+
+
+def test_an_exception_does_not_go_to_another_with_the_address_of_its_node(named: Kept) -> None:
+    named.granted(lease("10.0.1.101", OTHER, "door", NOW + 2 * HOUR), NOW + 2 * HOUR)
+    assert "10.0.1.101" not in named.published()
+    assert named.forwarding.nodes == {}
+
+
+def test_after_a_restart_a_name_that_several_have_is_nobodys(nodes: Routed) -> None:
+    made = Kept(nodes, PUBLISHED, lease("10.0.1.101", hostname="cam"), lease("10.0.1.100", OTHER, "cam"))
+    made.watch(NOW)
+    (line,) = made.forwarding.troubles()["shared_name"]
+    assert line.endswith("that means nobody until one is left")
+    assert "10.0.1.10" not in made.published()
+    made.forwarding.close()
+    nodes.truck.run("router", "nft", "flush", "ruleset")

@@ -54,7 +54,7 @@ def good() -> Config:
 
 
 def test_exceptions_have_two_ends(good: Config) -> None:
-    found = [(one["kind"], one["from"], one["to"], one["ports"]) for one in exceptions(good)]
+    found = [(one["kind"], one["from"], one["to"], one["ports"]) for one in exceptions(good, {})]
     vlan1 = {"kind": "vlan", "text": "vlan1", "vlan": "vlan1", "name": None, "address": None}
     container2 = {"kind": "node", "text": "vlan2/container2", "vlan": "vlan2", "name": "container2", "address": None}
     assert found[0] == ("allow", vlan1, container2, ["tcp/443", "udp/5000-5010", "icmp"])
@@ -64,6 +64,8 @@ def test_exceptions_have_two_ends(good: Config) -> None:
     ]  # fmt: skip
     assert [one["text"] for one in found[-1][2]] == ["vlan1", "vlan2"]
     assert found[1][1]["address"] == "10.0.1.20"
+    placed = exceptions(good, {("vlan2", "container2"): ip("10.0.2.30")})
+    assert placed[0]["to"] == container2 | {"address": "10.0.2.30"}
 
 
 def test_the_whole_picture(good: Config) -> None:
@@ -75,7 +77,7 @@ def test_the_whole_picture(good: Config) -> None:
         config=good,
         servers={name: SimpleNamespace(engine=one, link=link) for name, one in engines.items()},
         containers=SimpleNamespace(list=list),
-        forwarding=SimpleNamespace(error=None),
+        forwarding=SimpleNamespace(error=None, nodes={("vlan1", "web"): ip("10.0.1.30")}),
         legs=SimpleNamespace(uplink=lambda: "eth9"),
         started=START,
         now=lambda: START,
@@ -89,4 +91,5 @@ def test_the_whole_picture(good: Config) -> None:
     assert found["vlans"][0]["pools"] == [["10.0.1.100", "10.0.1.199"], ["10.0.1.210", "10.0.1.219"]]
     assert len(found["nodes"]) == MOST_NODES
     assert "10.0.1.20" in {one["address"] for one in found["nodes"]}  # an exception names it
+    assert "10.0.1.30" in {one["address"] for one in found["nodes"]}  # so does another, by a name
     assert (found["rules"], found["now"]) == (None, "2027-01-15T08:00:00Z")

@@ -22,7 +22,7 @@ from router.policy import ICMP, ROUTER, End, Row
 from router.settings import Docker, Kind, Ports
 from tests.lab import netns
 from tests.lab.inside import inside
-from tests.router.test_rules import configuration
+from tests.router.test_rules import allow, configuration
 
 LOOPBACK = End(Kind.NODE, int(IPv4Address("127.0.0.1")), "vlan1", "here")
 NOWHERE = End(Kind.NODE, int(IPv4Address("10.0.1.77")), "vlan1", "nowhere")
@@ -157,6 +157,7 @@ class Service:
         self.docker: dict[str, Any] | None = None
         self.leases = [lease("10.0.1.20", hostname="device1")]
         self.config = configuration(1)
+        self.places: dict[str, str] = {}
         self.answered = True
         known = {int(IPv4Address(one)) for one in ("10.0.1.20", "10.0.1.30")}
         monkeypatch.setattr(client, "get", self.get)
@@ -165,7 +166,8 @@ class Service:
         monkeypatch.setattr(verify, "measure", lambda rows, *_, **__: [self.answered for _ in rows])
 
     def get(self, _: Path, target: str) -> Any:
-        return {"/status": {"config": "lanward.toml", "docker": self.docker}, "/leases": self.leases}[target]
+        status = {"config": "lanward.toml", "docker": self.docker, "firewall": {"nodes": self.places}}
+        return {"/status": status, "/leases": self.leases}[target]
 
     def with_container(self, *containers: dict[str, Any], connected: bool = True) -> None:
         """The VLAN has a Docker network, and web a lease there."""
@@ -266,6 +268,25 @@ def test_a_container_that_goes_meanwhile_is_no_difference(
     printed = capsys.readouterr()
     assert results(printed.out)["router", "vlan1/web"] is None
     assert "not measured from vlan1/web: the container was stopped or changed meanwhile\n" in printed.err
+
+
+def test_a_name_is_that_of_the_node_that_the_rules_mean(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    service.config = configuration(2, allow("vlan1/cam", "vlan2"))
+    service.leases = [
+        lease("10.0.1.100", hostname="cam"),
+        lease("10.0.1.101", hostname="cam"),
+        lease("10.0.2.20", vlan="vlan2", hostname="device1"),
+    ]
+    both = {"vlan1/10.0.1.100", "vlan1/10.0.1.101"}
+    for places, names, open_to in (
+        ({"vlan1/cam": "10.0.1.100"}, {"vlan1/cam", "vlan1/10.0.1.101"}, {"vlan1/cam"}),
+        ({}, both, set()),
+    ):
+        service.places = places
+        verify.verify(Path(), IPv4Address("198.51.100.9"), as_json=True)
+        rows = [one for one in json.loads(capsys.readouterr().out) if one["target"] == "vlan2/device1"]
+        assert {one["source"] for one in rows} == names | {"router"}
+        assert {one["source"] for one in rows if one["expected"]} == open_to | {"router"}
 
 
 def test_without_a_running_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

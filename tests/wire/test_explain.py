@@ -66,6 +66,20 @@ def test_why_a_device_has_its_address(segment: Segment) -> None:
     assert json.loads(segment.service.ask("explain", "camera", "--json"))[0]["address"] == "10.1.0.20"
 
 
+def test_a_reserved_name_is_not_that_of_who_calls_itself_so(segment: Segment) -> None:
+    segment.service.start(
+        vlan(pools=["10.1.1.0-10.1.1.9"], network=None) + reservation(name="camera", mac="02:00:00:00:00:02")
+    )
+    with Lan(segment) as lan:
+        impostor, camera = lan.device(1, hostname="camera"), lan.device(2, hostname="x")
+        wrong, address = impostor.join(), camera.join()
+        (one,) = explained(segment, "camera")
+        assert (one["address"], one["reservation"]["macs"]) == (address, [camera.mac.hex(":")])
+        assert one["why"] == "it was free when this node first asked, and is kept for it"
+        (other,) = explained(segment, wrong)
+        assert (other["lease"]["hostname"], other["reservation"]) == ("camera", None)
+
+
 @pytest.mark.parametrize(
     ("target", "status"), [("/explain", 400), ("/explain?node=nobody", 404), ("/explain?node=9.9.9.9", 404)]
 )

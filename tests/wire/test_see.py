@@ -64,6 +64,24 @@ def test_what_was_measured_stands_beside_what_is_expected(
     assert answer(service, "GET", "/map")["vlans"][0]["is_up"] is True
 
 
+def test_an_exception_for_a_reserved_name_is_not_for_who_calls_itself_so(
+    truck: Truck, service: Service, client: Callable[..., Client]
+) -> None:
+    camera = "[[vlan.reservation]]\n" + toml(name="camera", mac=truck.plan.device("device1").mac)
+    allow = "[[allow]]\n" + toml(**{"from": "vlan1/camera", "to": "vlan2"})
+    service.start('[wan]\ninterface = "wan"\n' + vlan(1) + camera + vlan(2) + allow)
+    address = str(client(Udhcpc, "device1", "anything").start().address.ip)
+    target = str(client(Udhcpc, "device2").start().address.ip)
+    impostor = str(client(Udhcpc, "device3", "camera").start().address.ip)
+    assert answer(service, "GET", "/status")["firewall"]["nodes"] == {"vlan1/camera": address}
+    assert truck.ping("device1", target)
+    assert not truck.ping("device3", target)
+    rows = answer(service, "GET", "/verify")["rows"]
+    expected = {one["source"]: one["expected"] for one in rows if one["address"] == target}
+    assert expected == {"vlan1/camera": True, f"vlan1/{impostor}": False, "router": True}
+    assert [one["from"]["address"] for one in answer(service, "GET", "/map")["exceptions"]] == [address]
+
+
 def test_by_tcp_the_token_and_the_name_have_to_be_right(truck: Truck, service: Service) -> None:
     service.start(CONFIG + "[api]\n" + toml(listen="10.0.1.1:8067", token=TOKEN, hosts=["Router.truck.lan"]))
 
