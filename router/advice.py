@@ -29,9 +29,12 @@ def _unknown_nodes(config: Config, known: set[tuple[str, str]]) -> Iterator[str]
 
 def _doubt(allow: Allow, config: Config) -> str | None:
     source, target = allow.source, allow.target
+    router = _router_of(target, config)
     if source.kind is Kind.ROUTER:
         return "the router reaches everything without it"
-    if source.vlan is not None and source.vlan == target.vlan:
+    if router and source.kind is Kind.WAN:
+        return f"has no effect: from the WAN nothing gets to the router's address in {router}"
+    if source.vlan is not None and source.vlan == target.vlan and not router:
         return f"within {source.vlan} packets do not pass the router, so this changes nothing"
     if target.kind is Kind.WAN and not _is_encrypted_only(source, config):
         return f"{source} reaches the WAN without it"
@@ -39,8 +42,7 @@ def _doubt(allow: Allow, config: Config) -> str | None:
         return f"opens all of {target} to {'the whole WAN' if source.kind is Kind.WAN else source}, on all ports"
     if target.kind is Kind.ROUTER and source.kind is Kind.WAN and not allow.ports:
         return "opens all ports of the router to the whole WAN"
-    other = _router_of(target, config)
-    return f"opens the router's address in {other} to {source}" if other and other != source.vlan else None
+    return f"opens the router's address in {router} to {source}" if router and router != source.vlan else None
 
 
 def _is_encrypted_only(source: Node, config: Config) -> bool:

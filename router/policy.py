@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dhcpd.pool import dotted
 from dhcpd.wire import SERVER_PORT
 from router.elements import ENCRYPTED
-from router.settings import Config, Kind, Node, Ports, Publish
+from router.settings import Allow, Config, Kind, Node, Ports, Publish
 
 ICMP = Ports("icmp")
 
@@ -92,7 +92,7 @@ def _pairs(config: Config, nodes: Sequence[End], outside: Sequence[End]) -> Iter
 def _named(config: Config, source: End, target: End) -> Iterator[Ports]:
     """The first port of each exception for this pair."""
     for allow in config.allow:
-        if _is(allow.source, source) and _is(allow.target, target):
+        if _is_for(allow, source, target):
             yield from (Ports(one.protocol, one.first, one.first) for one in allow.ports)
     if source.kind is Kind.WAN and target.kind is Kind.ROUTER:
         yield from (Ports(one.ports.protocol, one.ports.first, one.ports.first) for one in config.publish)
@@ -103,10 +103,12 @@ def reaches(config: Config, nodes: Sequence[End], source: End, target: End, serv
     if source.kind is Kind.ROUTER:
         return True
     if source.kind is Kind.WAN and target.kind is Kind.ROUTER:
-        return _enters(config, nodes, source, target, service)
+        return target.vlan is None and _enters(config, nodes, source, target, service)
     if source.vlan == target.vlan:
         return target.kind is Kind.NODE or _router_answers(config, source, target, service)
-    if target.kind is Kind.ROUTER or not (_is_forwarded(config, source) and _is_forwarded(config, target)):
+    if target.kind is Kind.ROUTER:  # nothing is forwarded, so no source guard is passed
+        return _is_excepted(config, source, target, service)
+    if not (_is_forwarded(config, source) and _is_forwarded(config, target)):
         return False
     return _is_excepted(config, source, target, service) or (
         target.kind is Kind.WAN and _leaves(config, source, service)
@@ -146,11 +148,15 @@ def _is_forwarded(config: Config, end: End) -> bool:
 
 def _is_excepted(config: Config, source: End, target: End, service: Ports) -> bool:
     return any(
-        _is(allow.source, source)
-        and _is(allow.target, target)
-        and (not allow.ports or any(one.overlaps(service) for one in allow.ports))
+        _is_for(allow, source, target) and (not allow.ports or any(one.overlaps(service) for one in allow.ports))
         for allow in config.allow
     )
+
+
+def _is_for(allow: Allow, source: End, target: End) -> bool:
+    """``router`` as a target is its address where the source is; those in other VLANs are written out."""
+    is_here = allow.target.kind is not Kind.ROUTER or source.vlan == target.vlan
+    return is_here and _is(allow.source, source) and _is(allow.target, target)
 
 
 def _is(written: Node, end: End) -> bool:

@@ -73,8 +73,17 @@ def test_an_exception_is_one_way_and_for_its_ports(source: str, target: str) -> 
 
 
 def test_an_exception_for_a_vlan_leaves_the_routers_address_in_it_closed() -> None:
-    config = configuration(2, allow("vlan1", "vlan2") + allow("vlan1", "10.0.2.1"))
+    config = configuration(2, allow("vlan1", "vlan2") + allow("vlan1", "router") + allow("wan", "10.0.2.1"))
     assert not answers(config, DEVICE1, LEG2)
+    assert not answers(config, INTERNET, LEG2)
+
+
+def test_an_exception_for_the_routers_address_in_another_vlan_opens_it() -> None:
+    config = configuration(2, allow("vlan1/device1", "10.0.2.1", "tcp/80"), settings="guard = true")
+    assert [answers(config, DEVICE1, LEG2, one) for one in (HTTP, HTTPS, ICMP)] == [True, False, False]
+    assert not answers(config, CONTAINER1, LEG2, HTTP)
+    assert not answers(config, DEVICE1, LEG1, HTTP)
+    assert HTTP in {row.service for row in expected(config, [DEVICE1]) if row.target == LEG2}
 
 
 def test_the_router_answers_ping_dhcp_and_the_ports_that_are_named() -> None:

@@ -128,7 +128,8 @@ class Drawn:
     def _allow(self) -> str:
         ports = self._random.sample(PORTS, self._random.randint(0, 3))
         limited = f"ports = {ports}\n" if ports else ""
-        return f'[[allow]]\nfrom = "{self._end("wan")}"\nto = "{self._end("router", "wan")}"\n{limited}'
+        target = self._end("router", "wan", f"10.0.{self._random.choice(self.tags)}.1")
+        return f'[[allow]]\nfrom = "{self._end("wan")}"\nto = "{target}"\n{limited}'
 
     def _publish(self, number: int) -> str:
         moved = self._maybe("to_port = 80", 0.5)

@@ -140,6 +140,11 @@ def test_without_ports_a_pair_is_open_whatever_else_is_said_of_it(name: str) -> 
         (allow("wan", "vlan2"), ["allow[0]: opens all of vlan2 to the whole WAN, on all ports"]),
         (allow("wan", "router"), ["allow[0]: opens all ports of the router to the whole WAN"]),
         (allow("vlan1", "10.0.2.1", "icmp"), ["allow[0]: opens the router's address in vlan2 to vlan1"]),
+        (allow("vlan1", "10.0.1.1", "tcp/80"), []),
+        (
+            allow("wan", "10.0.2.1", "tcp/22"),
+            ["allow[0]: has no effect: from the WAN nothing gets to the router's address in vlan2"],
+        ),
         (allow("router", "vlan1"), ["allow[0]: the router reaches everything without it"]),
         (allow("vlan1", "wan"), ["allow[0]: vlan1 reaches the WAN without it"]),
         (
