@@ -9,7 +9,7 @@ from dhcpd.pool import dotted
 from dhcpd.settings import Boot, Options, Reservation, Scope
 from dhcpd.values import shown, span
 from router.plan import options_of
-from router.settings import Config, Vlan
+from router.settings import Api, Config, Vlan, Wan
 
 Facts = Mapping[str, str]
 """What is compared -> how it is shown. What is not set is absent or empty."""
@@ -29,9 +29,16 @@ def diff(old: Config, new: Config) -> list[str]:
     before_rest, after_rest = _rest(old), _rest(new)
     for name, facts in after_rest.items():
         lines += _facts(name, before_rest[name], facts)
+    lines += _listening(old.api, new.api)
     if old.api and new.api and old.api.token != new.api.token:
         lines.append("api: token changed")
     return lines
+
+
+def _listening(old: Api | None, new: Api | None) -> list[str]:
+    """The socket is opened at the start; without ``[api]`` it answers nobody any more."""
+    before, after = ({"listen": f"{one.host}:{one.port}"} if one else {} for one in (old, new))
+    return [f"{line}{', from the next start on' if new else ''}" for line in _facts("api", before, after)]
 
 
 def _vlan(name: str, old: Vlan, new: Vlan) -> list[str]:
@@ -80,6 +87,9 @@ def _vlan_facts(vlan: Vlan) -> Facts:
         "network": vlan.network or "",
         "interface": vlan.interface or "",
         "bridge": vlan.bridge or "",
+        "encrypted_only": shown(vlan.encrypted_only),
+        "guard": shown(vlan.guard),
+        "router_ports": ", ".join(map(str, vlan.router_ports)),
         "dhcp": "external" if scope.is_external else "own",
         **_scope_facts(scope),
         **_boot_facts(scope.boot),
@@ -120,10 +130,23 @@ def _node_facts(one: Reservation) -> Facts:
 
 
 def _rest(config: Config) -> dict[str, Facts]:
-    wan, docker, api = config.wan, config.docker, config.api
+    docker, api, trunk = config.docker, config.api, config.trunk
     return {
-        "wan": {"network": wan.network or "", "interface": wan.interface or ""} if wan else {},
-        "docker": {"socket": docker.socket, "netns": docker.netns},
+        "wan": _wan_facts(config.wan) if config.wan else {},
+        "trunk": {"interface": trunk.interface} if trunk else {},
+        "docker": {"socket": docker.socket, "netns": docker.netns, "adopt": shown(docker.adopt)},
         "history": {"max_age": span(config.history.max_age), "max_size": f"{config.history.max_size >> 20}MiB"},
-        "api": {"listen": f"{api.host}:{api.port}", "hosts": ", ".join(api.hosts)} if api else {},
+        "api": {"hosts": ", ".join(api.hosts)} if api else {},
     }
+
+
+def _wan_facts(wan: Wan) -> Facts:
+    facts = {"network": wan.network or "", "interface": wan.interface or ""}
+    if (uplink := wan.uplink) is not None:
+        facts |= {
+            "parent": uplink.parent,
+            "subnet": str(uplink.subnet),
+            "gateway": dotted(uplink.gateway),
+            "landing": str(uplink.landing),
+        }
+    return facts
