@@ -14,6 +14,7 @@ from dhcpd.pool import dotted
 from dhcpd.values import address, boolean, domain, duration, network, shown, text
 from leasebroker.identity import container_name
 from router.nodes import Nodes, interface, node_name, port, ports
+from router.plan import unusable
 from router.reservations import Additions
 from router.settings import Allow, Api, Broadcast, Config, Docker, Entry, Keep, Ports, Publish, Trunk, Uplink, Vlan, Wan
 from router.tables import Errors, Table
@@ -54,7 +55,7 @@ def parse(source: str, entries: Sequence[Entry] = ()) -> Config:
     errors = Errors()
     root, additions = Table("", _toml(source), errors), Additions(entries)
     wan = _read_wan(root)
-    vlans, nodes = _read_vlans(root, additions, has_wan="wan" in root)
+    vlans, nodes = _read_vlans(root, additions, wan)
     allow = tuple(_read_allow(table, nodes) for table in root.tables("allow"))
     publish = _read_publishes(root.tables("publish"), nodes)
     broadcast = tuple(_read_broadcast(table, nodes) for table in root.tables("broadcast"))
@@ -102,6 +103,9 @@ def _read_wan(root: Table) -> Wan | None:
     for key, value in {"network": wan.network, "interface": wan.interface}.items():
         if value is not None:
             table.errors.claim(key, value, table.place, table.at(key), value)
+    for name in (wan.interface, wan.uplink and wan.uplink.parent):
+        if name is not None:
+            table.errors.claim("bridge", name, table.place, table.place, name)
     table.finish()
     return wan
 
@@ -121,10 +125,12 @@ def _read_uplink(table: Table) -> Uplink | None:
         table.error(key, f"is missing: it goes with {written[0]}")
     if subnet is None or gateway is None or parent is None or landing is None:
         return None
-    if IPv4Address(gateway) not in subnet:
-        table.error("gateway", f"{dotted(gateway)} is outside {subnet}")
+    if why := unusable(subnet, gateway):
+        table.error("gateway", why)
     if not landing.subnet_of(subnet):
         table.error("landing", f"{landing} is outside {subnet}")
+    elif IPv4Address(gateway) in landing:
+        table.error("landing", f"{landing} contains the gateway's address {dotted(gateway)}")
     return Uplink(parent, subnet, gateway, landing)
 
 
@@ -134,7 +140,10 @@ def _read_trunk(root: Table, vlans: tuple[Vlan, ...]) -> Trunk | None:
         return None
     name = table.need("interface", interface)
     table.finish()
+    ours = {name, *(f"{name}.{vlan.tag}" for vlan in vlans)} if name else set()
     for index, vlan in enumerate(vlans):
+        if vlan.bridge in ours:
+            table.errors.add(f"vlan[{index}].bridge", f"{vlan.bridge} is the trunk, or its interface for a VLAN")
         if vlan.bridge is None:
             table.errors.add(f"vlan[{index}].bridge", "is missing: with [trunk] each VLAN has a bridge on the host")
         if name and len(f"{name}.{vlan.tag}") > _LONGEST_INTERFACE:
@@ -142,13 +151,15 @@ def _read_trunk(root: Table, vlans: tuple[Vlan, ...]) -> Trunk | None:
     return Trunk(name) if name else None
 
 
-def _read_vlans(root: Table, additions: Additions, *, has_wan: bool) -> tuple[tuple[Vlan, ...], Nodes]:
+def _read_vlans(root: Table, additions: Additions, wan: Wan | None) -> tuple[tuple[Vlan, ...], Nodes]:
     tables = root.tables("vlan")
     if not tables:
         root.error("vlan", "at least one [[vlan]] is needed")
     before = Neighbours()
+    if wan is not None and wan.uplink is not None:
+        before.subnets["wan"] = wan.uplink.subnet
     vlans = tuple(vlan for vlan in [read_vlan(table, before, additions) for table in tables] if vlan)
-    return vlans, Nodes((vlan.scope for vlan in vlans), before.names, has_wan=has_wan)
+    return vlans, Nodes((vlan.scope for vlan in vlans), before.names, has_wan="wan" in root)
 
 
 def _read_allow(table: Table, nodes: Nodes) -> Allow | None:

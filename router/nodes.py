@@ -9,11 +9,12 @@ from ipaddress import IPv4Address
 from dhcpd.pool import dotted
 from dhcpd.settings import Scope
 from dhcpd.values import shown, suggestion, text, whole
+from router.plan import unusable
 from router.settings import Kind, Node, Ports
 
 _VLAN = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
-_INTERFACE = re.compile(r"[^\s/:]{1,15}")
+_INTERFACE = re.compile(r"[^\s/:*;{}\"\\]{1,15}")
 _PORTS = re.compile(r"(tcp|udp)/([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _RESERVED = {"router": Kind.ROUTER, "wan": Kind.WAN}
 
@@ -34,10 +35,11 @@ def node_name(value: object) -> str:
 
 
 def interface(value: object) -> str:
-    """A name that Linux takes for a network interface."""
+    """A name that Linux takes for a network interface, and that means this one alone in the rules, too."""
     name = text(value)
     if not _INTERFACE.fullmatch(name) or name in (".", ".."):
-        raise ValueError(f"expected an interface name of up to 15 characters, not {shown(value)}")
+        not_in = 'no blanks and none of / : * ; { } " \\'
+        raise ValueError(f"expected an interface name of up to 15 characters, {not_in}, not {shown(value)}")
     return name
 
 
@@ -91,7 +93,14 @@ class Nodes:
         return self._only(value, 'a VLAN or "router"', Kind.VLAN, Kind.ROUTER)
 
     def single(self, value: object) -> Node:
-        return self._only(value, 'one node such as "vlan1/device1" or "10.0.1.20"', Kind.NODE, Kind.ADDRESS)
+        node = self._only(value, 'one node such as "vlan1/device1" or "10.0.1.20"', Kind.NODE, Kind.ADDRESS)
+        scope = self._scopes.get(node.vlan or "")
+        if scope is not None and node.address is not None:
+            if node.address == scope.router:
+                raise ValueError(f"{node} is the router's address")
+            if why := unusable(scope.subnet, node.address):
+                raise ValueError(why)
+        return node
 
     def _only(self, value: object, wanted: str, *kinds: Kind) -> Node:
         node = self.node(value)

@@ -21,6 +21,16 @@ def options_of(subnet: IPv4Network, router: int) -> dict[int, bytes]:
     }
 
 
+def unusable(subnet: IPv4Network, number: int) -> str | None:
+    """Why no host of a subnet can have an address, None when one can."""
+    if IPv4Address(number) not in subnet:
+        return f"{dotted(number)} is outside {subnet}"
+    if subnet.prefixlen > 30:  # RFC 3021
+        return None
+    names = dict(zip(_ends(subnet), ("network", "broadcast"), strict=True))
+    return f"{dotted(number)} is the {names[number]} address of {subnet}" if number in names else None
+
+
 def _subnet(value: object) -> IPv4Network:
     found = network(value)
     if not 8 <= found.prefixlen <= 30:
@@ -72,13 +82,8 @@ class Plan:
         return Range(max(int(self.landing[0]), first + 1), min(int(self.landing[-1]), last - 1))
 
     def unusable(self, number: int) -> str | None:
-        """Why no host of the subnet can have an address, None when one can."""
-        if self.subnet is None:
-            return None
-        if IPv4Address(number) not in self.subnet:
-            return f"{dotted(number)} is outside {self.subnet}"
-        names = dict(zip(_ends(self.subnet), ("network", "broadcast"), strict=True))
-        return f"{dotted(number)} is the {names[number]} address of {self.subnet}" if number in names else None
+        """Why no host of the subnet can have an address, None when one can, or when the subnet could not be read."""
+        return None if self.subnet is None else unusable(self.subnet, number)
 
     def taken(self, number: int) -> str | None:
         """Why no reservation can have an address."""

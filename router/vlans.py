@@ -28,7 +28,7 @@ _NOWHERE = IPv4Network("0.0.0.0/32")
 
 @dataclass(slots=True)
 class Neighbours:
-    """What is known of the VLANs that were read before, those with errors too."""
+    """What is known of the VLANs that were read before, those with errors too, and of the WAN."""
 
     names: list[str] = field(default_factory=list)
     subnets: dict[str, IPv4Network] = field(default_factory=dict)

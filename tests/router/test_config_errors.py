@@ -8,6 +8,9 @@ from tests.router.good import changed, errors_of
 
 NOT_TEXT = "expected a Docker name: two or more letters, digits, '_', '.' or '-', a letter or digit first"
 
+NOT_ONE = 'expected an interface name of up to 15 characters, no blanks and none of / : * ; { } " \\, not'
+STRANGE = ["eth*", 'a"b', "a;b", "a{b", "a}b", "a\\b", "a/b", "a:b", "a b"]
+
 NAMES = [
     ('name = "vlan1"', "", "vlan[0].name: is missing"),
     ('name = "vlan1"', 'name = "1a"',
@@ -30,7 +33,8 @@ VLAN = [
     ("tag = 1", "tag = 0", "vlan[0].tag: expected a whole number from 1 to 4094, not 0"),
     ("tag = 2", "tag = 1", "vlan[1].tag: 1 is taken already by vlan[0]"),
     ('bridge = "br0"', 'bridge = "a bridge"',
-     "vlan[0].bridge: expected an interface name of up to 15 characters, not 'a bridge'"),
+     f"vlan[0].bridge: {NOT_ONE} 'a bridge'"),
+    *(("\"lan1\"", f"'{name}'", f"vlan[0].interface: {NOT_ONE} {name!r}") for name in STRANGE),
     ("tag = 2", 'tag = 2\nbridge = "br0"', "vlan[1].bridge: br0 is taken already by vlan[0]"),
     ("tag = 2", 'tag = 2\ninterface = "lan1"', "vlan[1].interface: lan1 is taken already by vlan[0]"),
     ("tag = 2", 'tag = 2\nnetwork = "br0net"\nlanding = "10.0.2.240/28"',
@@ -177,6 +181,9 @@ EXCEPTIONS = [
     ("tcp/8080", "udp/9005", "publish[1].port: udp/9000-9010 is published already by publish[0]"),
     ('to = "vlan1/web"', 'to = "vlan1"', f"publish[0].to: {SINGLE} 'vlan1'"),
     ('to = "vlan1/web"', 'to = "wan"', f"publish[0].to: {SINGLE} 'wan'"),
+    ('to = "vlan1/web"', 'to = "10.0.1.1"', "publish[0].to: 10.0.1.1 is the router's address"),
+    ('to = "vlan1/web"', 'to = "10.0.2.0"', "publish[0].to: 10.0.2.0 is the network address of 10.0.2.0/24"),
+    ('to = "vlan1/web"', 'to = "10.0.1.255"', "publish[0].to: 10.0.1.255 is the broadcast address of 10.0.1.0/24"),
     ("to_port = 80", 'to_port = "udp/80"', "publish[0].to_port: expected one port of the same protocol, not 'udp/80'"),
     ('port = "udp/9000-9010"', 'port = "udp/9000-9010"\nto_port = 65530',
      "publish[1].to_port: udp/9000-9010 moved to 65530 ends above 65535"),
@@ -201,6 +208,8 @@ REST = [
      "wan.interface: [wan] with a network cannot have an interface as well"),
     ('[wan]\nnetwork = "wan"', 'wan = "wan"', "wan: expected a table [wan], not 'wan'"),
     ('[wan]\nnetwork = "wan"', '[wan]\ninterface = "lan1"', "vlan[0].interface: lan1 is taken already by wan"),
+    ('[wan]\nnetwork = "wan"', '[wan]\ninterface = "br0"', "vlan[0].bridge: br0 is taken already by wan"),
+    ('[wan]\nnetwork = "wan"', '[wan]\ninterface = "eth*"', f"wan.interface: {NOT_ONE} 'eth*'"),
     ('[wan]\nnetwork = "wan"', 'vlans = 1\n[wan]\nnetwork = "wan"', 'vlans: unknown key, did you mean "vlan"?'),
     ('from = "vlan1"', 'from = "router"\nform = 1', 'allow[0].form: unknown key, did you mean "from"?'),
     ("[docker]\nsocket =", "[docker]\nsock =", 'docker.sock: unknown key, did you mean "socket"?'),

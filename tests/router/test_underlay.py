@@ -255,6 +255,12 @@ def test_an_address_of_the_host_on_a_bridge_is_warned_of() -> None:
     assert line.startswith("br0 has the address 10.0.1.5/24, so that the VLAN reaches the host: ip address del")
 
 
+def uplink(**changes: str) -> str:
+    """A `[wan]` whose Docker network is made here."""
+    good = {"parent": "wlan0", "subnet": "192.168.1.0/24", "gateway": "192.168.1.1", "landing": "192.168.1.240/28"}
+    return "\n".join(f'{key} = "{value}"' for key, value in {"network": "wan", **good, **changes}.items())
+
+
 CONFIG_ERRORS = [
     ('interface = "enp2s0"', "", "trunk.interface: is missing"),
     ('interface = "enp2s0"', 'interface = "enp2s0a123456"\nmore = 1', "trunk.more: unknown key"),
@@ -267,6 +273,19 @@ CONFIG_ERRORS = [
      'landing = "192.168.1.240/28"'), "wan.gateway: 192.168.2.1 is outside 192.168.1.0/24"),
     ('network = "wan"', ('network = "wan"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"\ngateway = "192.168.1.1"\n'
      'landing = "192.168.2.240/28"'), "wan.landing: 192.168.2.240/28 is outside 192.168.1.0/24"),
+    ('network = "wan"', uplink(gateway="192.168.1.0"),
+     "wan.gateway: 192.168.1.0 is the network address of 192.168.1.0/24"),
+    ('network = "wan"', uplink(gateway="192.168.1.255"),
+     "wan.gateway: 192.168.1.255 is the broadcast address of 192.168.1.0/24"),
+    ('network = "wan"', uplink(gateway="192.168.1.241"),
+     "wan.landing: 192.168.1.240/28 contains the gateway's address 192.168.1.241"),
+    ('network = "wan"', uplink(subnet="10.0.1.0/24", gateway="10.0.1.1", landing="10.0.1.240/28"),
+     "vlan[0].subnet: 10.0.1.0/24 overlaps 10.0.1.0/24 of wan"),
+    ('network = "wan"', uplink(subnet="10.0.0.0/16", gateway="10.0.0.1", landing="10.0.9.0/24"),
+     "vlan[1].subnet: 10.0.2.0/24 overlaps 10.0.0.0/16 of wan"),
+    ('network = "wan"', uplink(parent="br1"), "vlan[1].bridge: br1 is taken already by wan"),
+    *(('bridge = "br0"', f'bridge = "{name}"', f"vlan[0].bridge: {name} is the trunk, or its interface for a VLAN")
+      for name in ("enp2s0", "enp2s0.1", "enp2s0.2")),
     ('network = "wan"', 'interface = "eth1"\nparent = "wlan0"\nsubnet = "192.168.1.0/24"\ngateway = "192.168.1.1"',
      "wan.parent: is for a [wan] with a network"),
 ]  # fmt: skip
