@@ -23,6 +23,9 @@ from router.vlans import Neighbours, read_vlan
 __all__ = ["Config", "ConfigError", "Vlan", "load", "parse"]
 
 _LONGEST_INTERFACE = 15
+_MOST_MOVED = 512
+"""Ports of a range with another ``to_port``: the kernel has an element for each, which the loop writes and reads back
+when a table changes. So many take it 10 ms more than none, all of them seconds."""
 _TOML_PLACE = re.compile(r"(.*) \(at (line [0-9]+, column [0-9]+|end of document)\)", re.DOTALL)
 
 
@@ -195,6 +198,8 @@ def _read_publish(table: Table, nodes: Nodes) -> Publish | None:
     first = to_port or published.first
     if first + published.last - published.first > 65535:
         table.error("to_port", f"{published} moved to {first} ends above 65535")
+    if first != published.first and (size := published.last - published.first + 1) > _MOST_MOVED:
+        table.error("to_port", f"{published} has {size} ports, of which at most {_MOST_MOVED} can be moved")
     return Publish(published, target, first)
 
 

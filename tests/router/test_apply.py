@@ -127,7 +127,7 @@ def test_elements_changed_alone_and_a_whole_replacement_lead_to_the_same(
     nodes: Routed, firewall: Firewall, enforce: Enforce
 ) -> None:
     plain = configuration(2, PUBLISH)
-    grown = configuration(2, PUBLISH.replace("9000", "8000-9999") + allow("vlan1", "vlan2", "tcp/1-1000"))
+    grown = configuration(2, PUBLISH.replace("9000", "8600-9099") + allow("vlan1", "vlan2", "tcp/1-1000"))
     moved = configuration(2, allow("vlan2", "vlan1") + allow("vlan1", "vlan2", "tcp/500-2000") + PUBLISH)
     for config in (plain, grown, moved, plain):
         enforce(config)

@@ -134,6 +134,12 @@ def test_exceptions(good: Config) -> None:
     assert gps.group == ip("239.1.2.3")
 
 
+@pytest.mark.parametrize("published", ["udp/1-65535", 'udp/9000-9511"\nto_port = "udp/9001'])
+def test_a_range_may_be_long_when_its_ports_stay_and_512_when_they_move(published: str) -> None:
+    config = parse(changed('to_port = 80\n\n[[publish]]\nport = "udp/9000-9010', f'\n[[publish]]\nport = "{published}'))
+    assert config.publish[1].ports.last - config.publish[1].ports.first + 1 in (65535, 512)
+
+
 def test_docker_and_the_api(good: Config) -> None:
     assert (good.docker.socket, good.docker.netns) == ("/run/docker.sock", "/var/run/docker/netns")
     assert good.api is not None

@@ -187,6 +187,8 @@ EXCEPTIONS = [
     ("to_port = 80", 'to_port = "udp/80"', "publish[0].to_port: expected one port of the same protocol, not 'udp/80'"),
     ('port = "udp/9000-9010"', 'port = "udp/9000-9010"\nto_port = 65530',
      "publish[1].to_port: udp/9000-9010 moved to 65530 ends above 65535"),
+    ('port = "udp/9000-9010"', 'port = "udp/9000-9512"\nto_port = 9001',
+     "publish[1].to_port: udp/9000-9512 has 513 ports, of which at most 512 can be moved"),
     ('name = "gps"', 'name = ""',
      "broadcast[0].name: expected letters, digits, '_', '.' or '-', a letter or digit first, not ''"),
     ("[docker]", '[[broadcast]]\nname = "gps"\nport = 1\nfrom = "vlan1"\nto = "vlan2"\n[docker]',
