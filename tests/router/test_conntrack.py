@@ -11,7 +11,9 @@ from typing import cast
 import pytest
 
 from dhcpd.decision import Note
+from dhcpd.engine import Engine
 from dhcpd.server import Server
+from dhcpd.settings import Scope
 from router import conntrack
 from router.config import Config
 from router.conntrack import Connection, Landing, has_moved, trespasses
@@ -76,6 +78,11 @@ def test_who_trespasses(source: str, target: str, *, published: bool, trespassin
     assert trespasses(VLANS, connection(source, target, published=published)) is trespassing
 
 
+def server(scope: Scope) -> Server:
+    link = SimpleNamespace(interface=f"leg{scope.name[-1]}", is_there=lambda: True)
+    return cast(Server, SimpleNamespace(link=link, engine=Engine(scope, [], 0.0)))
+
+
 class Router:
     """The forwarding of the router in its kernel, and what it logs."""
 
@@ -83,10 +90,7 @@ class Router:
         self.nodes = nodes
         self.notes: list[Note] = []
         self.forwarding = Forwarding(self.notes.append)
-        links = {
-            vlan: SimpleNamespace(interface=f"leg{vlan[-1]}", is_there=lambda: True) for vlan in ("vlan1", "vlan2")
-        }
-        self._servers = {name: cast(Server, SimpleNamespace(link=link)) for name, link in links.items()}
+        self._servers = {vlan.scope.name: server(vlan.scope) for vlan in configuration(2).vlans}
 
     def has(self, *more: str) -> None:
         self.watch(configuration(2, "".join(more)))
