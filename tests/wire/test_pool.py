@@ -130,6 +130,7 @@ def test_who_declined_an_address_does_not_get_it_after_a_restart_either(segment:
         device.join()
         before = segment.service.leases()[0]
         device.decline()
+        wait_until(lambda: segment.service.events("declined"), 3, "the decline")
         assert device.reboot().kind == "nak"
         segment.service.kill9()
         segment.service.start()
