@@ -17,6 +17,7 @@ from dhcpd.pool import dotted
 from leasebroker.identity import container_name
 from router import NotRunningError, RefusedError, page
 from router.access import COOKIE, HEADERS, SESSION_SECONDS, Access, Ask, Refusal
+from router.callers import Caller, Places
 from router.measured import Reachability
 from router.metrics import CONTENT_TYPE, metrics
 from router.picture import picture
@@ -31,27 +32,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 NO_ANSWER = "see that its DHCP server runs and has a free address, and that the VLAN has a Docker network"
 NO_ADDRESS = "enlarge its pools, with known_only reserve one, or look into the log when the disk refuses"
 MAX_BODY = 64 << 10
-MAX_CONNECTIONS = 128
-"""At so many, TCP gets no more: whoever holds them open takes no file descriptor from what serves devices."""
 IDLE_SECONDS = 60.0
-"""A connection on which nothing is asked for so long ends: whoever has left must not hold one of those few."""
+"""A connection on which nothing is asked for so long ends: whoever has left must not hold one of the few."""
 STOP_SECONDS = 1.0
 """For so long a stop waits for answers that are under way, and as long again: who does not read must not hold it up."""
 OPEN = {"page", "static", "login"}
 """The routes for everybody, by name."""
+ENDLESS = {"events"}
+"""The routes whose answers go on, by name."""
 SLICE = 500
 """Leases written between two turns of the loop: a long list must not hold up the next OFFER."""
 
 
 _SILENT = logging.Logger("aiohttp", logging.CRITICAL + 1)
 """aiohttp writes ten lines for every request that is none, whoever sent it; defects of ours are in the log."""
-
-
-class _Full(asyncio.Protocol):
-    """Hangs up."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
 
 
 class Api:
@@ -62,6 +56,7 @@ class Api:
         self._access = Access()
         self._reachability = Reachability(app)
         self._servers: list[asyncio.Server] = []
+        self._places = Places()
         self._runner = web.AppRunner(
             self._application(),
             access_log=None,
@@ -100,7 +95,7 @@ class Api:
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         for one in listening:
-            factory = self._accept if one.family == socket.AF_UNIX else self._accept_few
+            factory = self._accept if one.family == socket.AF_UNIX else self._accept_caller
             self._servers.append(await loop.create_server(factory, sock=one))
 
     async def stop(self) -> None:
@@ -114,14 +109,16 @@ class Api:
         assert server is not None  # noqa: S101 - set up by `start`
         return server()
 
-    def _accept_few(self) -> asyncio.Protocol:
-        server = self._runner.server
-        return _Full() if server is None or len(server.connections) >= MAX_CONNECTIONS else server()
+    def _accept_caller(self) -> asyncio.Protocol:
+        return Caller(self._places, self._runner.server)
 
     @web.middleware
     async def _only_those_who_may(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if refusal := self._access.refusal(_ask(request), self._app.config.api, time.monotonic()):
+        ask = _ask(request)
+        if refusal := self._access.refusal(ask, self._app.config.api, time.monotonic()):
             return _refused(refusal)
+        if not ask.is_open:
+            _trust(request)
         try:
             return await handler(request)
         except RefusedError as refused:
@@ -149,6 +146,7 @@ class Api:
             raise RefusedError(400, 'expected {"token": TOKEN}')
         if refusal := self._access.wrong(token, ask.peer, api, time.monotonic()):
             return _refused(refusal)
+        _trust(request)
         cookie = self._access.open(api, time.monotonic())
         response.set_cookie(COOKIE, cookie, max_age=SESSION_SECONDS, path="/", httponly=True, samesite="Strict")
         return response
@@ -256,6 +254,12 @@ def _ask(request: web.Request) -> Ask:
         here,
         match in OPEN,
     )
+
+
+def _trust(request: web.Request) -> None:
+    """Who asks has shown the token, if it came by TCP."""
+    if request.transport is not None and isinstance(caller := request.transport.get_protocol(), Caller):
+        caller.trust(has_end=request.match_info.route.name not in ENDLESS)
 
 
 async def _complete(_request: web.Request, response: web.StreamResponse) -> None:

@@ -38,7 +38,7 @@ class Watch:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/events", self._events),
+            web.get("/events", self._events, name="events"),
             web.get("/history", self._history),
             web.get("/warnings", self._warnings),
             web.get("/explain", self._explain),

@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 import pytest
 
 from dhcpd.decision import Note
-from router import api, page
+from router import api, callers, page
 from router.access import HEADERS, TRIES_AT_ONCE
 from router.app import App
 from router.settings import Api
@@ -287,7 +287,7 @@ def test_who_does_not_read_does_not_hold_up_a_stop() -> None:
 def test_who_holds_connections_open_takes_none_from_the_unix_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(callers, "MAX_CONNECTIONS", 3)
 
     async def serve() -> None:
         by_tcp = socket.create_server(("127.0.0.1", 0))
