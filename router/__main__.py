@@ -141,6 +141,9 @@ def _is(read: Callable[[object], str]) -> Callable[[str], str]:
 def _run(options: argparse.Namespace) -> int:
     gc.disable()  # until the leases are loaded: nothing before is garbage, and looking for it takes 30 ms
     without_ssl()
+    import signal  # noqa: PLC0415
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})  # the app unblocks them
     import asyncio  # noqa: PLC0415 - the other commands start in half the time without it
 
     from dhcpd.link import LinkError  # noqa: PLC0415

@@ -36,6 +36,8 @@ from router.settings import Entry
 if TYPE_CHECKING:
     from leasebroker.containers import Problem
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Those that `App.run` follows. Who calls it blocks them from its own beginning on, and has none lost."""
 MAX_TICK, MIN_TICK = 1.0, 0.1
 """Seconds between two looks at what time brings."""
 
@@ -62,6 +64,10 @@ class App:
         self.legs = Legs(log)
         self.source = Source(lambda: self.servers)
         self.containers = Containers(state, self.source, log)
+        self._stop = asyncio.Event()
+        self._again = asyncio.Event()
+        """A reload that was asked for during the start."""
+        self._ticker: asyncio.Task[None] | None = None
         self._dropped: dict[str, Counter[str]] = {}
         self._drops_due = 0.0
         self._harm_looked = -MAX_TICK
@@ -76,6 +82,10 @@ class App:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises `StoreError`, `LinkError` or `ControlError` when it cannot start."""
         loop = asyncio.get_running_loop()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._again.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self.store = Store(self.state)
         self.history = History(self.state, self.config.history)
         self.host = Host(self.store, self.now, self.log, self._admit, self._tell)
@@ -109,27 +119,37 @@ class App:
         control = Control(self, self.state / SOCKET_NAME)  # before the rules: a start that fails leaves none behind
         self.forwarding = Forwarding(self.log, self.legs.uplink)
         self.lookout = Lookout(self)
-        self._update_forwarding()  # nothing from the WAN is answered before the rules are there: connections survive
-        await self.legs.start(lambda: self.config)
-        self._update_forwarding()
-        stop = asyncio.Event()
-        for one in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(one, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
-        ticker = asyncio.create_task(self._tick())
-        await self.containers.start(self.config, self.host)
-        served = {name: server.link.interface for name, server in self.servers.items()}
-        self.log(Note("info", "ready", {"vlans": served, "seconds": round(time.time() - self.started, 3)}))
+        start = loop.create_task(self._begin(loop))
+        stop = loop.create_task(self._stop.wait())
         try:
-            await stop.wait()
+            await asyncio.wait((start, stop), return_when=asyncio.FIRST_COMPLETED)
+            if start.done():
+                start.result()
+                await stop
         finally:
-            ticker.cancel()
+            for one in (start, stop, self._ticker):
+                if one is not None:
+                    one.cancel()
+            await asyncio.gather(start, return_exceptions=True)
             self.lookout.close()
             await self.containers.close()
             await self.legs.close()
             await control.close()
             self.forwarding.close()
         self.log(Note("info", "stopped", {}))
+
+    async def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Become ready; a stop may come at any time meanwhile."""
+        self._update_forwarding()  # nothing from the WAN is answered before the rules are there: connections survive
+        await self.legs.start(lambda: self.config)
+        self._update_forwarding()
+        self._ticker = loop.create_task(self._tick())
+        await self.containers.start(self.config, self.host)
+        served = {name: server.link.interface for name, server in self.servers.items()}
+        self.log(Note("info", "ready", {"vlans": served, "seconds": round(time.time() - self.started, 3)}))
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        if self._again.is_set():
+            self.reload()
 
     def now(self) -> float:
         """Service time."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -197,3 +200,55 @@ def test_an_uplink_that_is_not_there_is_said(segment: Segment, wan: dict[str, st
     (missing,) = segment.service.events("no_uplink")
     assert missing["level"] == "warning"
     assert missing["what"].startswith(what)
+
+
+@contextmanager
+def starting(segment: Segment) -> Iterator[tuple[Future[None], socket.socket]]:
+    """A start that has to wait, for an engine that does not answer until its socket is closed."""
+    place = segment.service.config.with_name("docker.sock")
+    with socket.socket(socket.AF_UNIX) as silent, ThreadPoolExecutor(1) as thread:
+        silent.bind(str(place))
+        silent.listen()
+        network = toml(network="br0net", landing="10.1.255.0/24", interface="leg1")
+        start = thread.submit(
+            segment.service.start, vlan() + network + f'[docker]\nsocket = "{place}"\nnetns = "{place.parent}"\n'
+        )
+        wait_until(lambda: segment.service.process, 5, "the process")
+        yield start, silent
+
+
+def minds(segment: Segment, number: signal.Signals) -> bool:
+    """Whether the service blocks or catches a signal."""
+    assert segment.service.process is not None
+    lines = Path(f"/proc/{segment.service.process.pid}/status").read_text().splitlines()
+    masks = dict(line.split(":\t") for line in lines if line.startswith("Sig"))
+    return any(int(masks[name], 16) >> number - 1 & 1 for name in ("SigBlk", "SigCgt"))
+
+
+def test_a_reload_during_the_start_is_done_after_it(segment: Segment) -> None:
+    with starting(segment) as (start, silent):
+        assert segment.service.process is not None
+        wait_until(lambda: minds(segment, signal.SIGHUP), 5, "the service to mind it")
+        segment.service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: segment.service.events("rules_applied"), 5, "the start")
+        segment.service.process.send_signal(signal.SIGHUP)
+        assert not start.done()
+        silent.close()
+        start.result()
+    wait_until(lambda: segment.service.events("reloaded"), 5, "the reload")
+    told = [one["event"] for one in segment.service.events()]
+    assert [one for one in told if one in {"ready", "reloaded"}] == ["ready", "reloaded"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_during_the_start_is_in_order(segment: Segment, number: signal.Signals) -> None:
+    with starting(segment) as (start, _):
+        assert segment.service.process is not None
+        wait_until(lambda: segment.service.events("rules_applied"), 5, "the start")
+        segment.service.process.send_signal(number)
+        assert segment.service.process.wait(5) == 0
+        with pytest.raises(RuntimeError, match="did not become ready"):
+            start.result()
+    assert [one["event"] for one in segment.service.events() if one["event"] in {"ready", "stopped"}] == ["stopped"]
+    assert "Traceback" not in segment.service.log.read_text()
+    assert not (segment.service.state / "lanward.sock").exists()
