@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from router.api import Api
     from router.app import App
 
+_IP_FREEBIND = 15
 IMPORT_SLICE = 0.0002
 """Seconds for which a thread that imports keeps the interpreter when the loop waits for it; Python's own are 5 ms."""
 
@@ -53,6 +54,7 @@ class Control:
         self._sockets.append(one)
         if family == socket.AF_INET:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)  # the address may come later, from the WAN's DHCP server
         try:
             one.bind(place)
         except OSError as error:

@@ -169,6 +169,18 @@ def test_a_tcp_port_in_use(segment: Segment) -> None:
     assert "secret" not in sentence
 
 
+def test_an_address_for_the_page_may_come_later(segment: Segment) -> None:
+    segment.service.start(vlan() + '[api]\nlisten = "192.168.77.5:8067"\ntoken = "secret"\n')
+    with Lan(segment) as lan:
+        lan.device(1).join()
+    netns.batch(["address add 192.168.77.5/24 dev lo"], segment.server)
+    with inside(segment.server), socket.socket() as browser:
+        browser.settimeout(10)
+        browser.connect(("192.168.77.5", 8067))
+        browser.sendall(b"GET / HTTP/1.1\r\nHost: 192.168.77.5:8067\r\n\r\n")
+        assert browser.recv(15) == b"HTTP/1.1 200 OK"
+
+
 def test_without_nf_tables_devices_are_served_and_the_log_says_what_is_missing(
     segment: Segment, tmp_path: Path
 ) -> None:
