@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from router.nodes import node_name, vlan_name
 DEFAULT_CONFIG = Path("/etc/lanward/lanward.toml")
 DEFAULT_STATE = Path("/var/lib/lanward")
 BAD_USAGE, NOT_RUNNING = 2, 3
+_KEPT = ("leases.db", "history.db", kept.FILE)
+"""In the state folder; what is set aside has longer names."""
 
 _DESCRIPTION = """Addresses and routing for the VLANs of one edge machine: a DHCP server for each of them,
 NAT to the internet, and isolation with the exceptions that the configuration names."""
@@ -152,6 +155,7 @@ def _run(options: argparse.Namespace) -> int:
     from router.control import ControlError  # noqa: PLC0415
     from router.logs import log  # noqa: PLC0415
 
+    _keep_others_out(options.state)
     app = App(options.config.absolute(), options.state.absolute(), log)
     try:
         asyncio.run(app.run())
@@ -164,6 +168,14 @@ def _run(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return NOT_RUNNING
     return 0
+
+
+def _keep_others_out(state: Path) -> None:
+    """What the service keeps is for who may open its socket, what is there already too."""
+    os.umask(0o027)
+    for one in [one for name in _KEPT for one in state.glob(f"{name}*")]:
+        with suppress(OSError):  # the start says what is wrong with the folder
+            one.chmod(one.stat().st_mode & 0o770)
 
 
 def _check(options: argparse.Namespace) -> int:

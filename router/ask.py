@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from datetime import datetime
@@ -80,7 +81,7 @@ def _history(state: Path, asked: dict[str, str]) -> list[dict[str, Any]]:
     except NotRunningError:
         from router.periods import FILE_NAME, question, read  # noqa: PLC0415 - the service answers mostly
 
-        if not (state / FILE_NAME).exists():
+        if not os.access(state / FILE_NAME, os.R_OK):
             raise
         try:
             return read(state / FILE_NAME, question(asked, datetime.now().astimezone()))

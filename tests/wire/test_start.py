@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -131,6 +132,34 @@ def test_a_state_folder_that_cannot_be_written(segment: Segment) -> None:
     state = public_folder(segment)
     state.chmod(0o555)
     assert str(state) in refusal(segment, vlan(), state, NOBODY)
+
+
+def test_what_is_kept_is_for_who_may_open_the_socket(segment: Segment) -> None:
+    state = public_folder(segment)
+    old = [state / "reservations.json", state / "history.db.bad"]
+    for one in old:
+        one.write_text('{"reservations": []}')
+        one.chmod(0o644)
+    segment.service.start(vlan())
+    with Lan(segment) as lan:
+        lan.device(1).join()
+        wait_until(lambda: json.loads(control.ask(state, "GET", "/history").body), 5, "the history")
+    segment.service.ask("reserve", "vlan1", "10.1.1.0", "--name", "gps")
+    names = {one.name for one in state.iterdir()}
+    assert {"leases.db", "leases.db-wal", "history.db", "history.db.bad", "reservations.json"} <= names
+    assert [one.name for one in state.iterdir() if one.stat().st_mode & 0o007] == []
+    for words in (["leases"], ["who", "10.1.1.0"]):
+        command = [*NOBODY, *COMMAND, *words, "--state", str(state)]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=10)
+        assert (done.returncode, done.stdout) == (NOT_PERMITTED, "")
+        assert done.stderr.startswith(f"not permitted to use {state / 'lanward.sock'}: ")
+
+
+def test_a_state_folder_is_made_for_nobody_else(segment: Segment) -> None:
+    service = segment.service = Service(netns.enter(segment.server), segment.service.config.parent / "other")
+    service.state.rmdir()
+    service.start(vlan())
+    assert service.state.stat().st_mode & 0o777 == 0o750
 
 
 def test_a_state_folder_that_is_a_file(segment: Segment) -> None:
