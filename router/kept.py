@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dhcpd.decision import Note
+from dhcpd.values import address
 from router.nodes import node_name, vlan_name
 from router.settings import Entry, Kept
 from router.text import harmless, quoted
@@ -129,9 +130,22 @@ class Keeper:
 
 
 def called(entries: Iterable[Entry], vlan: str, handle: str) -> list[Entry]:
-    """The entries of a VLAN that have that name, else those that have that address."""
+    """The entries of a VLAN that have that address or, when it is none, that name. A name may look like an address:
+    then it is meant where the entry has no other."""
     found = [one for one in entries if one.get("vlan") == vlan]
-    return [one for one in found if one.get("name") == handle] or [one for one in found if one.get("address") == handle]
+    named = [one for one in found if one.get("name") == handle]
+    if not _is_address(handle):
+        return named
+    by_address = [one for one in found if one.get("address") == handle]
+    return by_address or [one for one in named if one.get("address") is None]
+
+
+def _is_address(text: object) -> bool:
+    try:
+        address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def problems(kept: Iterable[Kept]) -> list[str]:
@@ -142,7 +156,9 @@ def problems(kept: Iterable[Kept]) -> list[str]:
 def problem(one: Kept) -> str:
     """Why an entry is set aside, and what to do."""
     try:
-        cure = f"lanward unreserve {vlan_name(one.entry.get('vlan'))} {node_name(one.entry.get('name'))}"
+        vlan, name, where = (one.entry.get(key) for key in ("vlan", "name", "address"))
+        handle = where if _is_address(name) and where is not None else name
+        cure = f"lanward unreserve {vlan_name(vlan)} {node_name(handle)}"
     except ValueError:
         cure = f"edit {FILE} while the service does not run"
     return harmless(f"{one.why}; it is set aside in {FILE}: change the configuration file, or: {cure}")

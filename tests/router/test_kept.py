@@ -349,12 +349,29 @@ def test_the_oldest_damaged_files_go(tmp_path: Path) -> None:
     assert [one.read_text() for one in sorted(tmp_path.iterdir())] == ["3", "4", "5", "6", "7"]
 
 
-def test_an_entry_is_called_by_its_name_before_its_address() -> None:
+def test_an_address_is_the_address_and_no_name() -> None:
     odd = entry(name="10.0.1.50", address="10.0.1.51")
-    assert kept.called([CAMERA, odd], "vlan1", "10.0.1.50") == [odd]
+    bare = entry(name="10.0.1.52", address=None)
+    assert kept.called([odd, CAMERA, bare], "vlan1", "10.0.1.50") == [CAMERA]
+    assert kept.called([odd, CAMERA, bare], "vlan1", "10.0.1.51") == [odd]
+    assert kept.called([odd, CAMERA, bare], "vlan1", "10.0.1.52") == [bare]
+    assert kept.called([odd], "vlan1", "10.0.1.50") == []
     assert kept.called([CAMERA, odd], "vlan1", "camera") == [CAMERA]
-    assert kept.called([CAMERA], "vlan1", "10.0.1.50") == [CAMERA]
     assert kept.called([CAMERA], "vlan2", "camera") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "handle"),
+    [
+        ({"address": "10.0.1.20"}, "camera"),
+        ({"name": "10.0.1.60", "address": "10.0.1.20"}, "10.0.1.20"),
+        ({"name": "10.0.1.60", "address": None, "mac": "02:00:00:00:01:06"}, "10.0.1.60"),
+    ],
+)
+def test_the_cure_names_what_is_set_aside_so_that_it_is_found(change: dict[str, Any], handle: str) -> None:
+    (aside,) = parse(GOOD, [entry(**change)]).kept
+    assert kept.problem(aside).endswith(f" or: lanward unreserve vlan1 {handle}")
+    assert kept.called([aside.entry], "vlan1", handle) == [aside.entry]
 
 
 # -- while the service runs
