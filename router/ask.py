@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from ipaddress import AddressValueError, IPv4Address
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from router import NO, NotRunningError, UsageError, client
+from router.periods import FILE_NAME, MAX_ROWS, question, read
 from router.text import harmless
 from router.times import point
 
@@ -53,6 +55,7 @@ def who(state: Path, what: str, at: str | None, *, as_json: bool) -> int:
         asked = {"address": str(IPv4Address(what))}
     except AddressValueError:
         asked = {"node": what}
+    asked["limit"] = str(MAX_ROWS)
     moment = None
     if at is not None:
         try:
@@ -72,6 +75,8 @@ def who(state: Path, what: str, at: str | None, *, as_json: bool) -> int:
                 f"{'nobody is known to have had' if 'address' in asked else 'no address is known of'} {what}{when}"
             )
         )
+    if len(found) == MAX_ROWS:
+        print(f"these are the latest {MAX_ROWS}, there may be more: ask for a moment by --at", file=sys.stderr)
     return 0 if found else NO
 
 
@@ -79,8 +84,6 @@ def _history(state: Path, asked: dict[str, str]) -> list[dict[str, Any]]:
     try:
         status, answer = client.ask(state, f"/history?{urlencode(asked, errors='replace')}")
     except NotRunningError:
-        from router.periods import FILE_NAME, question, read  # noqa: PLC0415 - the service answers mostly
-
         if not os.access(state / FILE_NAME, os.R_OK):
             raise
         try:

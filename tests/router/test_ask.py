@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dhcpd.leases import BOUND, Row
 from router import ask, client
 from router.__main__ import main
+from router.history import History
+from router.periods import MAX_ROWS
+from router.settings import Keep
+from tests.dhcpd.script import START, ip, mac
 from tests.router.test_cli import answering, http_answer, status
 
 Capture = pytest.CaptureFixture[str]
@@ -88,6 +94,43 @@ def test_who_had_an_address_is_a_table(tmp_path: Path, capsys: Capture) -> None:
     assert head.split() == ["VLAN", "ADDRESS", "STATE", "NAME", "MAC", "FROM", "UNTIL"]
     assert row.split()[:5] == ["vlan1", "10.0.1.100", "bound", "gps", "02:00:00:00:00:01"]
     assert row.endswith("no end")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_who_shows_all_that_there_is_room_for_and_says_when_it_is_full(
+    tmp_path: Path, options: list[str], capsys: Capture
+) -> None:
+    """Of a service that does not run: it leaves what it had."""
+    holders = {"10.0.1.100": 150, "10.0.1.101": MAX_ROWS + 1}
+    with closing(History(tmp_path, Keep())) as history:
+        history.start()
+        for address, count in holders.items():
+            lease = Row(ip(address), BOUND, b"", b"", b"", "gps", START, START)
+            rows = [
+                lease._replace(client=mac(n), mac=mac(n), since=START + n, expires=START + n + 1) for n in range(count)
+            ]
+            history.put("vlan1", rows, START + count)
+    shown = []
+    for address in holders:
+        assert main(["who", address, *options, "--state", str(tmp_path)]) == 0
+        output, errors = capsys.readouterr()
+        shown.append((output.count(address), errors))
+    assert shown == [
+        (150, ""),
+        (MAX_ROWS, f"these are the latest {MAX_ROWS}, there may be more: ask for a moment by --at\n"),
+    ]
+
+
+def test_who_asks_the_service_for_as_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = []
+
+    def answer(_state: Path, target: str) -> tuple[int, Any]:
+        targets.append(target)
+        return 200, [PERIOD]
+
+    monkeypatch.setattr(client, "ask", answer)
+    assert main(["who", "gps", "--state", str(tmp_path)]) == 0
+    assert targets == [f"/history?node=gps&limit={MAX_ROWS}"]
 
 
 def test_nobody_had_it(tmp_path: Path, capsys: Capture) -> None:
