@@ -19,7 +19,7 @@ from typing import Any
 
 from dhcpd.database import is_damage, transaction
 from dhcpd.leases import Row
-from router.periods import FILE_NAME, Question, merge, prepare, prune, read, shrink, values, vlan_number
+from router.periods import FILE_NAME, Question, joined, merge, prepare, prune, read, shrink, values, vlan_number
 from router.settings import Keep
 
 GATHER_SECONDS = 0.5
@@ -234,11 +234,11 @@ class History:
                 for row in map(Row._make, marshal.loads(rows)):  # noqa: S302 - our own bytes
                     made = values(start | row.address, row, second)
                     before = batch.get(made[0])
-                    if before is not None and before[3:6] != made[3:6]:
+                    if before is not None and (both := joined(before, made)) is not None:
+                        made = both
+                    elif before is not None:
                         merge(database, list(batch.values()))
                         batch.clear()
-                    elif before is not None and before[1] < made[1]:
-                        made = (made[0], before[1], *made[2:])
                     batch[made[0]] = made
             merge(database, list(batch.values()))
         self._vlans = vlans

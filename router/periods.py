@@ -1,7 +1,8 @@
 """The history's file: which address of a VLAN was whose, from when until when, in SQLite.
 
-A row is such a period. A renewal makes it longer, so that a node that keeps its address for years is one row. Times are
-service seconds (``dhcpd.clock``): those of the wall clock wherever that can be believed.
+A row is such a period. A renewal makes it longer, so that a node that keeps its address for years is one row; with
+another host name than before the node begins another. Times are service seconds (``dhcpd.clock``): those of the wall
+clock wherever that can be believed.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ _MERGE = (
       (SELECT number FROM period WHERE period.key = batch.key ORDER BY since DESC, number DESC LIMIT 1)""",
     """UPDATE batch SET goes_on = EXISTS (SELECT * FROM period AS old WHERE old.number = batch.last
       AND old.state = batch.state AND old.client = batch.client AND (old.mac = batch.mac OR old.mac = x'')
-      AND batch.since <= old.until)""",
-    """UPDATE period SET until = batch.until, mac = batch.mac, hostname = batch.hostname
+      AND (old.hostname = batch.hostname OR '' IN (old.hostname, batch.hostname)) AND batch.since <= old.until)""",
+    """UPDATE period SET until = batch.until, mac = batch.mac,
+      hostname = iif(batch.hostname = '', period.hostname, batch.hostname)
       FROM batch WHERE period.number = batch.last AND batch.goes_on""",
     """UPDATE period SET since = batch.since
       FROM batch WHERE period.number = batch.last AND batch.goes_on AND batch.since < period.since""",
@@ -101,6 +103,14 @@ def values(key: int, row: Row, now: int) -> tuple[Any, ...]:
     client = b"" if row.client == row.mac else row.client
     until = _FOREVER if row.expires is None else row.expires
     return key, row.since, until, row.state, client, row.mac, row.hostname, now
+
+
+def joined(before: tuple[Any, ...], later: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """What stands for both of two such rows of one key; None when they are two periods."""
+    key, since, until, *holder, name, now = later
+    if list(before[3:6]) != holder or (name and before[6] and name != before[6]):
+        return None
+    return key, min(before[1], since), until, *holder, name or before[6], now
 
 
 def merge(database: sqlite3.Connection, batch: Sequence[tuple[object, ...]]) -> None:

@@ -80,6 +80,37 @@ def test_a_renewal_makes_it_longer(tmp_path: Path) -> None:
     assert times(one) == (0, 3600 + HOUR)
 
 
+def renewals(*names: str) -> list[Row]:
+    """A lease of one device and its renewals, a minute apart, each with the name it gives itself then."""
+    return [
+        row(since=START + 60 * n, until=START + 60 * n + HOUR, hostname=hostname) for n, hostname in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "periods"),
+    [
+        (["alice", "renamed"], [("renamed", (60, 60 + HOUR)), ("alice", (0, 60))]),
+        (["alice", "renamed", "alice"], [("alice", (120, 120 + HOUR)), ("renamed", (60, 120)), ("alice", (0, 60))]),
+        (["", "alice", "alice"], [("alice", (0, 120 + HOUR))]),
+        (["alice", "", "alice"], [("alice", (0, 120 + HOUR))]),
+        (["alice", "", "bob"], [("bob", (120, 120 + HOUR)), ("alice", (0, 120))]),
+    ],
+)
+def test_another_name_is_another_period(
+    tmp_path: Path, names: list[str], periods: list[tuple[str, tuple[int, int]]]
+) -> None:
+    for place in ("alone", "together"):
+        (tmp_path / place).mkdir()
+    alone = kept(tmp_path / "alone", *((one, one.since) for one in renewals(*names)))
+    with keeping(tmp_path / "together") as history:
+        for one in renewals(*names):
+            history.put("vlan1", [one], one.since)
+    together = read(tmp_path / "together" / FILE_NAME, Question())
+    for found in (alone, together):
+        assert [(one["hostname"], times(one)) for one in found] == periods
+
+
 def test_a_release_ends_it(tmp_path: Path) -> None:
     (one,) = kept(tmp_path, (row(), START), (row(until=START + 60), START + 60))
     assert times(one) == (0, 60)
