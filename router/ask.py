@@ -130,7 +130,7 @@ def explain(state: Path, node: str, *, as_json: bool) -> int:
     """Print why a node has its address; exit code 1 when nobody is known by that name. Raises `NotRunningError`."""
     status, answer = client.ask(state, f"/explain?{urlencode({'node': node}, errors='replace')}")
     if status != 200:
-        print(harmless(answer["error"]))
+        client.refused(answer)
         return NO
     if as_json:
         print(json.dumps(answer, indent=2))

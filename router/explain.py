@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from ipaddress import AddressValueError, IPv4Address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +29,7 @@ SLICE = 2000
 class _Found(NamedTuple):
     engine: Engine
     address: int | None
-    """None for a container without a lease."""
+    """None for a container without a lease, and for who has none and none reserved."""
     record: Record | None
     reservation: Reservation | None
 
@@ -54,49 +55,53 @@ async def _search(app: App, engine: Engine, name: str) -> list[_Found]:
         address = int(IPv4Address(name))
     except AddressValueError:
         addresses = [one.address for one in records if one.address is not None and _is_named(one, name)]
-        addresses += [*_reserved(engine, name), *await _leased(engine, name)]
+        known = _reserved(engine, name)
+        addresses += [one.address for one in known if one.address is not None]
+        free = [one for one in known if one.address is None]
+        addresses += await _leased(engine, name, known)
         nowhere = [one for one in records if one.address is None and _is_named(one, name)]
     else:
         addresses = [address] if IPv4Address(address) in engine.scope.subnet else []
-        nowhere = []
+        nowhere, free = [], []
     found = [_Found(engine, one, of_address.get(one), _reservation(engine, one)) for one in dict.fromkeys(addresses)]
-    return found + [_Found(engine, None, one, None) for one in nowhere]
+    identify = engine.directory.identify_container
+    found += [_Found(engine, None, one, identify(one.identity).reservation) for one in nowhere]
+    shown = [one.reservation for one in found]
+    return found + [_Found(engine, None, None, one) for one in free if one not in shown]
 
 
-async def _leased(engine: Engine, name: str) -> list[int]:
-    """Who is known by that name or MAC in the lease book, which may be long: the loop turns meanwhile. A reservation's
-    name is nobody else's, whatever others call themselves."""
+async def _leased(engine: Engine, name: str, reserved: Sequence[Reservation]) -> list[int]:
+    """Who is known by that name or MAC in the lease book, or by one of these reservations, whose names are nobody
+    else's. The book may be long: the loop turns meanwhile."""
     found: list[int] = []
     mac, key = hardware_address(name), container_key(name)
-    is_reserved = any(one.name == name for one in engine.directory.reservations)
+    is_reserved = any(one.name == name for one in reserved)
     bindings = list(engine.book)
     for start in range(0, len(bindings), SLICE):
         part = bindings[start : start + SLICE]
         found += [one.address for one in part if one.mac == mac or one.client == key]
-        found += [one.address for one in part if _is_called(one, name, engine, is_reserved=is_reserved)]
+        found += [one.address for one in part if one.hostname == name and not is_reserved]
+        found += [one.address for one in part if reserved and _holder_of(engine, one) in reserved]
         await asyncio.sleep(0)
     return found
 
 
-def _is_called(one: Binding, name: str, engine: Engine, *, is_reserved: bool) -> bool:
-    if not is_reserved:
-        return one.hostname == name
-    reservation = reservation_of(engine.directory, one) if one.state == BOUND else None
-    return reservation is not None and reservation.name == name
+def _reserved(engine: Engine, name: str) -> list[Reservation]:
+    mac = hardware_address(name)
+    known = engine.directory.reservations
+    return [one for one in known if name in (one.name, one.container) or mac in one.macs]
 
 
 def _reservation(engine: Engine, address: int) -> Reservation | None:
-    """Of the address, or of who holds it."""
+    """The one of that address, else that of the node which has it."""
     binding = engine.book.by_address.get(address)
     if (reserved := engine.directory.by_address.get(address)) is not None or binding is None:
         return reserved
+    return _holder_of(engine, binding)
+
+
+def _holder_of(engine: Engine, binding: Binding) -> Reservation | None:
     return reservation_of(engine.directory, binding) if binding.state == BOUND else None
-
-
-def _reserved(engine: Engine, name: str) -> list[int]:
-    mac = hardware_address(name)
-    known = engine.directory.reservations
-    return [one.address for one in known if one.address and (name in (one.name, one.container) or mac in one.macs)]
 
 
 def _is_named(one: Record, name: str) -> bool:
@@ -169,16 +174,18 @@ def _container(one: Record) -> dict[str, Any]:
 
 def _why(engine: Engine, found: _Found, binding: Binding | None, now: float) -> str:
     """The one sentence."""
-    address, scope = found.address, engine.scope
+    address, scope, reservation = found.address, engine.scope, found.reservation
+    if address is None and found.record is None:
+        return "the configuration knows it and fixes no address: it gets one of the pools when it asks"
     if address is None:
         return "it has no address: there is none for it, or it has not asked yet"
     if address == scope.router:
         return "it is the router's own address"
     if scope.landing is not None and address in scope.landing:
         return "it is in the landing range, which Docker hands out by itself; no lease is ever there"
-    if found.reservation is not None and found.reservation.address == address:
+    if reservation is not None and reservation.address == address:
         held = "" if binding is not None and binding.is_live(now) else ", who does not hold it at the moment"
-        return f"the configuration reserves it for {found.reservation.name or 'this node'}{held}"
+        return f"the configuration reserves it for {reservation.name or 'this node'}{held}"
     if binding is not None:
         return _why_leased(engine, binding, now)
     if address in _offered(engine):

@@ -145,7 +145,15 @@ def test_bytes_that_are_no_text_are_a_name_that_nobody_has(tmp_path: Path, comma
     answer = http_answer(200, []) if command == "who" else http_answer(404, {"error": "no node is known as '?'"})
     with answering(tmp_path, answer):
         assert main([command, "\udcff", "--state", str(tmp_path)]) == 1
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    shown = capsys.readouterr()
+    assert len([*shown.out.splitlines(), *shown.err.splitlines()]) == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_why_a_node_is_not_explained_is_no_answer(tmp_path: Path, options: list[str], capsys: Capture) -> None:
+    with answering(tmp_path, http_answer(404, {"error": "no node is known as 'web'"})):
+        assert main(["explain", "web", *options, "--state", str(tmp_path)]) == 1
+    assert capsys.readouterr() == ("", "no node is known as 'web'\n")
 
 
 def test_a_history_that_cannot_be_read_is_said(tmp_path: Path, capsys: Capture) -> None:

@@ -80,6 +80,26 @@ def test_a_reserved_name_is_not_that_of_who_calls_itself_so(segment: Segment) ->
         assert (other["lease"]["hostname"], other["reservation"]) == ("camera", None)
 
 
+def test_what_is_reserved_without_an_address(segment: Segment) -> None:
+    phone = {"name": "phone", "mac": ["02:00:00:00:00:02", "02:00:00:00:00:12"]}
+    named = {"name": "web", "container": "web1"}
+    segment.service.start(vlan(pools=["10.1.1.0-10.1.1.9"]) + reservation(**phone) + reservation(**named))
+    for name in ("phone", "02:00:00:00:00:02"):
+        (one,) = explained(segment, name)
+        assert (one["address"], one["lease"], one["reservation"]["name"]) == (None, None, "phone")
+        assert one["why"] == "the configuration knows it and fixes no address: it gets one of the pools when it asks"
+    (one,) = explained(segment, "web1")
+    assert one["identity"] == {"kind": "container", "value": "web1"}
+    text = segment.service.ask("explain", "phone")
+    assert "  reserved   no fixed address for phone (02:00:00:00:00:02, 02:00:00:00:00:12)" in text
+    with Lan(segment) as lan:
+        address = lan.device(2).join()
+        for name in ("phone", "02:00:00:00:00:02", "02:00:00:00:00:12", address):
+            (one,) = explained(segment, name)
+            assert (one["address"], one["reservation"]["name"]) == (address, "phone")
+            assert one["why"] == "it was free when this node first asked, and is kept for it"
+
+
 @pytest.mark.parametrize(
     ("target", "status"), [("/explain", 400), ("/explain?node=nobody", 404), ("/explain?node=9.9.9.9", 404)]
 )
