@@ -37,13 +37,16 @@ def _events(state: Path) -> Iterator[dict[str, Any]]:
 
 
 def event_line(event: dict[str, Any]) -> str:
-    """``22:01:03.123  granted  vlan=vlan1 address=10.0.1.100``; times are the machine's."""
+    """``22:01:03.123 CET  granted  vlan=vlan1 address=10.0.1.100``; times are the machine's."""
     fields = {key: value for key, value in event.items() if key not in {"id", "at", "level", "event"}}
     words = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in fields.items()]
     words = [one for one in words if not one.endswith("=null")]
-    at = datetime.fromisoformat(event["at"]).astimezone().strftime("%H:%M:%S.%f")[:-3] if "at" in event else "-"
+    at = "-"
+    if "at" in event:
+        moment = datetime.fromisoformat(event["at"]).astimezone()
+        at = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03} {moment:%Z}"
     level = "" if event.get("level", "info") == "info" else f"{event['level'].upper()} "
-    return harmless(f"{at:12}  {level}{event['event']}  {' '.join(words)}".rstrip())
+    return harmless(f"{at:16}  {level}{event['event']}  {' '.join(words)}".rstrip())
 
 
 def who(state: Path, what: str, at: str | None, *, as_json: bool) -> int:
@@ -105,7 +108,8 @@ def _periods(found: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
 
 
 def _here(iso: str | None) -> str:
-    return "no end" if iso is None else datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """With its zone, which is another in summer."""
+    return "no end" if iso is None else datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def warnings(state: Path, *, as_json: bool) -> int:
@@ -114,8 +118,9 @@ def warnings(state: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(found, indent=2))
     for one in () if as_json else found:
-        print(harmless(f"{_here(one['since'])}  {one['what']}"))
-        print(harmless(f"{'':19}  {one['cure']}"))
+        since = _here(one["since"])
+        print(harmless(f"{since}  {one['what']}"))
+        print(harmless(f"{'':{len(since)}}  {one['cure']}"))
     return NO if found else 0
 
 

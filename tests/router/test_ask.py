@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from dhcpd.leases import BOUND, Row
-from router import ask, client
+from router import SOCKET_NAME, ask, client
 from router.__main__ import main
 from router.history import History
 from router.periods import MAX_ROWS
@@ -68,6 +70,30 @@ def test_an_event_is_a_line() -> None:
     assert line.split("  ", 1)[1] == "granted  vlan=vlan1 address=10.0.1.100 hostname=gps"
     assert "WARNING pool_full" in ask.event_line({**EVENT, "level": "warning", "event": "pool_full"})
     assert "lost=7" in ask.event_line({"event": "resync", "lost": 7})
+
+
+@pytest.fixture
+def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_berlin")
+def test_a_time_has_its_zone(tmp_path: Path, capsys: Capture) -> None:
+    assert ask.event_line(EVENT).startswith("22:01:03.123 CET  granted")
+    assert "granted or renewed at 2026-11-25 22:01:03 CET, until" in ask.explanation(EXPLAINED)[3]
+    with answering(tmp_path, http_answer(200, [PERIOD | {"until": "2027-07-01T10:00:00Z"}])):
+        assert main(["who", "10.0.1.100", "--state", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("  2026-11-25 22:01:03 CET  2027-07-01 12:00:00 CEST\n")
+    (tmp_path / SOCKET_NAME).unlink()
+    with answering(tmp_path, http_answer(200, [WARNING])):
+        assert main(["warnings", "--state", str(tmp_path)]) == 1
+    what, cure = capsys.readouterr().out.splitlines()
+    assert what == "2026-11-25 22:01:03 CET  it is full"
+    assert cure == f"{'':23}  enlarge it"
 
 
 def test_an_explanation_says_all_that_is_known() -> None:
