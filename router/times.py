@@ -36,10 +36,18 @@ def _on_the_clock(match: re.Match[str], now: datetime) -> datetime:
     if hour is None and day != "last night":
         hour = "0"
     at = (int(hour or _NIGHT), int(minute or 0), int(second or 0))
-    found = now.replace(hour=at[0], minute=at[1], second=at[2], microsecond=0, tzinfo=None).astimezone()
+    clock = now.replace(hour=at[0], minute=at[1], second=at[2], microsecond=0, tzinfo=None)
+    found = _last(clock, now)
     if day == "yesterday" or (day is None and found > now) or (day == "last night" and _is_evening(at[0], found, now)):
-        found = (found.replace(tzinfo=None) - timedelta(days=1)).astimezone()
+        found = _last(clock - timedelta(days=1), now)
     return found
+
+
+def _last(clock: datetime, now: datetime) -> datetime:
+    """When the machine's clock showed that; in an hour that comes twice the later time, unless it is still to come."""
+    first, second = clock.replace(fold=0).astimezone(), clock.replace(fold=1).astimezone()
+    is_shown = second.replace(tzinfo=None) == clock  # not in an hour that is left out
+    return second if is_shown and second <= now else first
 
 
 def _is_evening(hour: int, found: datetime, now: datetime) -> bool:

@@ -59,6 +59,26 @@ def test_yesterday_is_told_by_the_clock_where_a_day_has_25_hours() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "now", "expected"),
+    [
+        ("02:30", "2026-10-25T02:45:00+01:00", "2026-10-25T02:30:00+01:00"),
+        ("02:30", "2026-10-25T02:10:00+01:00", "2026-10-25T02:30:00+02:00"),
+        ("02:30", "2026-10-25T02:45:00+02:00", "2026-10-25T02:30:00+02:00"),
+        ("02:30", "2026-10-25T02:10:00+02:00", "2026-10-24T02:30:00+02:00"),
+        ("02:30", "2026-10-25T11:00:00+01:00", "2026-10-25T02:30:00+01:00"),
+        ("02:30", "2026-10-26T02:10:00+01:00", "2026-10-25T02:30:00+01:00"),
+        ("today 02:30", "2026-10-25T02:45:00+01:00", "2026-10-25T02:30:00+01:00"),
+        ("last night 02:30", "2026-10-25T11:00:00+01:00", "2026-10-25T02:30:00+01:00"),
+        ("02:30", "2026-03-29T00:30:00+01:00", "2026-03-28T02:30:00+01:00"),
+    ],
+)
+def test_the_last_time_that_the_clock_showed_it_where_an_hour_comes_twice_or_not(
+    text: str, now: str, expected: str
+) -> None:
+    assert point(text, datetime.fromisoformat(now)) == datetime.fromisoformat(expected)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
