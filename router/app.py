@@ -64,6 +64,8 @@ class App:
         self.legs = Legs(log)
         self.source = Source(lambda: self.servers)
         self.containers = Containers(state, self.source, log)
+        self.listening: tuple[str, int] | None = None
+        """The TCP address of the control API, which stays as it is until the service ends."""
         self._stop = asyncio.Event()
         self._again = asyncio.Event()
         """A reload that was asked for during the start."""
@@ -117,6 +119,7 @@ class App:
         for what in self.missing.values():
             self.log(Note("error", "capability_missing", {"what": what}))
         control = Control(self, self.state / SOCKET_NAME)  # before the rules: a start that fails leaves none behind
+        self.listening = None if self.config.api is None else (self.config.api.host, self.config.api.port)
         self.forwarding = Forwarding(self.log, self.legs.uplink)
         self.lookout = Lookout(self)
         start = loop.create_task(self._begin(loop))

@@ -122,6 +122,9 @@ def ways_in(status: dict[str, Any], state: Path) -> list[str]:
         return [*lines, "", f"Without SSH: add [api] with listen and token to {status['config']}, and start it again."]
     own = "ADDRESS-OF-THE-ROUTER" if api.host == "0.0.0.0" else api.host  # its name is refused unless it is in hosts
     place = api.hosts[0] if api.hosts else own
+    if status["api"] != f"{api.host}:{api.port}":
+        there = f"{api.host}:{api.port}, the address of [api] in {status['config']}"
+        return [*lines, "", f"Nothing listens on {there}: start the service again."]
     return [f"http://{place}:{api.port}/, with the token of [api] in {status['config']}", "", *lines]
 
 

@@ -91,6 +91,7 @@ def status(app: App) -> JsonObject:
         "config": str(app.path),
         "state": str(app.state),
         "since": iso_time(app.started),
+        "api": None if app.listening is None else "{}:{}".format(*app.listening),
         "vlans": [vlan_status(server, now) for server in app.servers.values()],
         "firewall": app.forwarding.status(),
         "docker": app.containers.status(),

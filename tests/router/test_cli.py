@@ -254,11 +254,16 @@ def test_a_warning_is_shown_once() -> None:
 def test_the_ways_to_the_page(tmp_path: Path) -> None:
     file = tmp_path / "lanward.toml"
     file.write_text(GOOD.replace("[api]", '[api]\nhosts = ["router.lan"]'))
-    first, _, *by_ssh = client.ways_in({"config": str(file)}, tmp_path)
+    status = {"config": str(file), "api": "127.0.0.1:8067"}
+    first, _, *by_ssh = client.ways_in(status, tmp_path)
     assert first == f"http://router.lan:8067/, with the token of [api] in {file}"
     assert f"  ssh -N -L 8067:{tmp_path / SOCKET_NAME} root@{socket.gethostname()}" in by_ssh
+    for listening in (None, "127.0.0.1:8068"):
+        *others, _, last = client.ways_in(status | {"api": listening}, tmp_path)
+        assert others == by_ssh
+        assert last.startswith(f"Nothing listens on 127.0.0.1:8067, the address of [api] in {file}: ")
     file.write_text(GOOD.replace("127.0.0.1:8067", "0.0.0.0:8067"))
-    first, *_ = client.ways_in({"config": str(file)}, tmp_path)
+    first, *_ = client.ways_in(status | {"api": "0.0.0.0:8067"}, tmp_path)
     assert first.startswith("http://ADDRESS-OF-THE-ROUTER:8067/, ")
     file.write_text(GOOD.partition("[api]")[0])
-    assert client.ways_in({"config": str(file)}, tmp_path)[: len(by_ssh)] == by_ssh
+    assert client.ways_in(status, tmp_path)[: len(by_ssh)] == by_ssh

@@ -182,3 +182,14 @@ def test_a_vlan_whose_interface_is_lost_can_be_removed(segment: Segment) -> None
     with Lan(segment) as lan:
         assert lan.device(1).join() == "10.1.1.0"
     assert segment.service.stop() == 0
+
+
+def test_where_the_page_is_follows_what_listens(segment: Segment) -> None:
+    """The address of [api] is taken at the start only."""
+    api = '[api]\nlisten = "10.1.0.1:8067"\ntoken = "secret"\n'
+    segment.service.start(CONFIG)
+    by_signal(segment, CONFIG + api)
+    assert "Nothing listens on 10.1.0.1:8067" in segment.service.ask("page")
+    segment.service.stop()
+    segment.service.start()
+    assert segment.service.ask("page").startswith("http://10.1.0.1:8067/, with the token")
