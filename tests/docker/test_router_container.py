@@ -213,6 +213,11 @@ def test_its_log_does_not_fill_the_disk(shipped: Shipped) -> None:
     assert log == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
 
 
+def test_its_times_are_in_the_zone_of_the_host(shipped: Shipped) -> None:
+    read = shipped.edge.engine.docker("exec", "router", "od", "-An", "-v", "-tx1", "/etc/localtime")
+    assert bytes.fromhex(read) == Path("/etc/localtime").read_bytes()
+
+
 def pinned(shipped: Shipped) -> list[str]:
     return [one["container"] for one in shipped.containers() if one["pinned"]]
 
