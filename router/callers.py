@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections import Counter
 from collections.abc import Callable
 
@@ -84,12 +85,16 @@ class Caller(asyncio.Protocol):
         self._end_after(REQUEST_SECONDS if has_end else None)
 
     def _end_after(self, seconds: float | None) -> None:
-        """Not by a close, which waits for a peer that does not read."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if seconds is not None and self._transport is not None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._end, self._transport)
+
+    def _end(self, transport: asyncio.Transport) -> None:
+        """By a reset: a close waits for a peer that does not read, here or in the kernel."""
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

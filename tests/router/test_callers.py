@@ -69,6 +69,17 @@ async def status(place: tuple[str, int], own: str = "127.0.0.1") -> bytes:
     return line.rstrip()
 
 
+async def is_reset(one: socket.socket) -> bool:
+    """Whether a connection ends so that nothing waits in the kernel for its reader, either."""
+    try:
+        async with asyncio.timeout(5):
+            while await asyncio.get_running_loop().sock_recv(one, 1 << 16):
+                pass
+    except ConnectionResetError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize(
     ("said", "limit"),
     [
@@ -96,6 +107,7 @@ def test_whoever_holds_connections_open_holds_them_for_a_while(
             while line != b"HTTP/1.1 200 OK":
                 line = await status(place)
         for one in held:
+            assert await is_reset(one)
             one.close()
 
     serving(work)
