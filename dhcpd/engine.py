@@ -368,13 +368,14 @@ class Engine:
     # -- containers
 
     def lease_container(
-        self, name: str, mac: bytes, hostname: str, wanted: int | None, now: float
+        self, name: str, mac: bytes, hostname: str, wanted: int | None, now: float, *, again: bool = False
     ) -> tuple[int | None, Decision]:
         """The address of the container of that name, and what to commit before it is used.
 
         The same for every call, a new lease at the first, a longer one when half of it is over. ``mac``: its
         interface's, ``b""`` when not known yet. ``wanted``: the address that it asks for; it gets that if it is free,
         and may. None when there is none for it: the pool is full, or the VLAN serves reservations only.
+        ``again``: the lease of the last call may not be on the disk, so there is one to commit in any case.
         """
         node = self.directory.identify_container(name)._replace(mac=mac)
         if self.scope.known_only and node.reservation is None:
@@ -383,7 +384,7 @@ class Engine:
         if address is None:
             return None, self._pool_full(now)
         held = self.book.by_owner.get(node.owner)
-        if held is not None and held.address == address and self._is_fresh(held, node, now):
+        if not again and held is not None and held.address == address and self._is_fresh(held, node, now):
             return address, NOTHING
         node = node._replace(mac=mac or (b"" if held is None else held.mac))
         rows, note = self._bind(node, address, b"", hostname, self._times.lease, now)

@@ -128,6 +128,8 @@ class Server:
         self.link = link
         self.vlan_id = host.store.vlan_id(engine.scope.name)
         self.errors: Counter[str] = Counter()
+        self.unwritten: dict[str, Decision] = {}
+        """The last lease of each container whose lease is not on the disk, or not yet. The book has it already."""
         self.neighbour: Callable[[int, bytes], None] = lambda _address, _mac: None
         """Told who answers by ARP where another server serves the VLAN (``Scope.is_external``)."""
         self._host = host
@@ -166,11 +168,17 @@ class Server:
 
     async def lease_container(self, name: str, mac: bytes, hostname: str, wanted: int | None) -> int | None:
         """`Engine.lease_container`, and back when the lease is on the disk; None also when the disk refuses."""
-        address, decision = self.engine.lease_container(name, mac, hostname, wanted, self._host.now())
+        now, again = self._host.now(), name in self.unwritten
+        address, decision = self.engine.lease_container(name, mac, hostname, wanted, now, again=again)
         if not decision.rows:
             self.finish(decision)
             return address
-        return address if await self.commit(decision) else None
+        self.unwritten[name] = decision
+        if not await self.commit(decision):
+            return None
+        if self.unwritten.get(name) is decision:
+            del self.unwritten[name]
+        return address
 
     async def commit(self, decision: Decision) -> bool:
         """Carry a decision out, and back when its rows are on the disk; False when the disk refuses."""

@@ -272,7 +272,7 @@ class App:
             engine = before.engine if before and before.engine.scope == vlan.scope else self._engine(vlan.scope, before)
             server = self.servers[name] = Server(engine, links[name], self.host)
             if before is not None:
-                server.errors = before.errors
+                server.errors, server.unwritten = before.errors, before.unwritten
             if name not in self.lost_interfaces:
                 server.start()
         self._close({name: server.link for name, server in old.items()}, keep=links.values())

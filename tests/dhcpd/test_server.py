@@ -155,6 +155,28 @@ def test_a_failed_commit_is_silence_and_an_error() -> None:
     play(script)
 
 
+def test_a_container_has_no_address_before_its_lease_is_on_the_disk() -> None:
+    async def script(lab: Lab) -> None:
+        async def lease() -> int | None:
+            return await lab.server.lease_container("web", mac(1), "web", None)
+
+        calls = [asyncio.create_task(lease()) for _ in range(3)]
+        await turn()
+        assert [[row.address for _, row in batch] for batch, _ in lab.store.batches] == [[ip("10.0.1.100")]] * 3
+        for (_, done), error in zip(lab.store.batches, (None, OSError("disk full"), OSError("disk full")), strict=True):
+            done(error)
+        assert await asyncio.gather(*calls) == [ip("10.0.1.100"), None, None]
+
+        later = asyncio.create_task(lease())
+        await turn()
+        lab.store.batches[3][1](None)
+        assert await later == ip("10.0.1.100")
+        assert await lease() == ip("10.0.1.100")
+        assert len(lab.store.batches) == 4
+
+    play(script)
+
+
 def test_all_leases_of_one_turn_are_one_commit() -> None:
     async def script(lab: Lab) -> None:
         for number in range(10):

@@ -157,9 +157,11 @@ def test_a_reload_goes_on_counting(service: Service, links: Links) -> None:
     def scenario(app: App) -> None:
         app.servers["vlan1"].errors["send"] += 1
         app.servers["vlan1"].engine.dropped["short"] += 1
+        unwritten = app.servers["vlan1"].unwritten
         service.reload(app, leg(1, lease_time="1h"))
         server = app.servers["vlan1"]
         assert (server.errors, server.engine.dropped) == ({"send": 1}, {"short": 1})
+        assert server.unwritten is unwritten
 
     service.run(leg(1), scenario)
     assert len(links) == 1
