@@ -36,27 +36,54 @@ class Clock:
       leases from before it look expired until then, and as such keep their addresses to the last.)
     - *Wall clock set and far behind the stamp*: the last leases were granted under a clock that was set to the future
       by mistake. The wall clock wins; `settle` gives such leases an end.
-    - *Set while running, forwards or backwards*: `step` says by how much. Leases granted in this run were stamped by
-      the wrong clock and move along; those from the store were stamped by a right one and do not. A lease that looked
-      expired under a clock that was too late is live again after the step.
+    - *Set while running, forwards or backwards*: `step` says by how much. Leases granted at or after ``since`` were
+      stamped by a clock that nobody vouched for, and move along; those from before were stamped by a right one and do
+      not. A lease that looked expired under a clock that was too late is live again after the step.
+
+    Only the kernel vouches for a clock: it knows whether something like NTP disciplines it, and forgets that when the
+    clock is set. ``since`` is the start of the first run since it last did so, however often the service or the machine
+    started in between: ``doubt`` is what has to be kept for the next run, and was kept by the last one. While the clock
+    is right nothing that sets it can be about time that went by, and ``since`` is 0: all leases would move along.
     """
 
-    def __init__(self, wall: float, monotonic: float, stamp: int) -> None:
+    def __init__(self, wall: float, monotonic: float, stamp: int, doubt: int | None = None) -> None:
         self._stamp = stamp
         self._offset = (wall if self._believes(wall) else stamp + 1) - monotonic
+        now = int(self.now(monotonic))
+        self.since = now if doubt is None else min(doubt, now)
+        self._is_right = False
+
+    @property
+    def doubt(self) -> int | None:
+        """From which service second on leases were stamped by a clock that may be wrong; None while it is right."""
+        return None if self._is_right else self.since
 
     def now(self, monotonic: float) -> float:
         return monotonic + self._offset
 
     def step(self, wall: float, monotonic: float) -> int:
         """Follow the wall clock; to be called about once a second. Returns the seconds that service time jumped, by
-        which the leases granted in this run have to move along; 0 for drift, and while the wall clock is not believed.
-        """
+        which the leases granted at or after ``since`` (that of before the call) have to move along; 0 for drift, and
+        while the wall clock is not believed."""
         if not self._believes(wall):
             return 0
         difference = wall - self.now(monotonic)
         self._offset += difference
-        return round(difference) if abs(difference) > TOLERANCE else 0
+        if abs(difference) <= TOLERANCE:
+            return 0
+        self._is_right = False
+        if self.since:
+            self.since = max(0, self.since + round(difference))
+        return round(difference)
+
+    def vouch(self, wall: float, monotonic: float, *, is_right: bool) -> None:
+        """What the kernel says of the wall clock; to be told after each `step`."""
+        is_right = is_right and self._believes(wall)
+        if is_right:
+            self.since = 0
+        elif self._is_right:
+            self.since = int(self.now(monotonic))
+        self._is_right = is_right
 
     def _believes(self, wall: float) -> bool:
         return wall >= self._stamp + 1 or EARLIEST <= wall < self._stamp - MAX_AHEAD

@@ -48,7 +48,6 @@ class Engine:
 
     def __init__(self, scope: Scope, rows: Iterable[Columns], now: float) -> None:
         self.scope = scope
-        self.started = int(now)
         self.allocator = allocator = Allocator(scope, rows, now)
         self.directory = allocator.directory
         self.book = allocator.book
@@ -451,7 +450,6 @@ class Engine:
         self.received, self.sent, self.dropped = old.received, old.sent, old.dropped
         self.limits = old.limits
         self._conflicts, self._declines = old._conflicts, old._declines
-        self.started = old.started
         for owner, offer in old.standing_offers():
             if self.allocator.is_dynamic(offer.address) and self._offers.surplus(offer.mac) is None:
                 self._offers.restore(owner, offer)
@@ -469,10 +467,9 @@ class Engine:
         """The stations that answer by ARP for more addresses than any one has."""
         return [mac for mac, answers in self._conflicts.items() if len(answers) > MAX_CONFLICTS_PER_MAC]
 
-    def step(self, seconds: int, now: float) -> list[Row]:
-        """The clock was set: move the leases granted by this engine along, and what waits."""
-        rows = self.book.shift(seconds, self.started, now)
-        self.started += seconds
+    def step(self, seconds: int, since: int, now: float) -> list[Row]:
+        """The clock was set: move the leases granted at or after ``since`` along, and what waits."""
+        rows = self.book.shift(seconds, since, now)
         self._offers.shift(seconds)
         self._full_since = None
         self._prober.shift(seconds)

@@ -188,9 +188,9 @@ class Server:
         self.committed([decision], error)
         return error is None
 
-    def step(self, seconds: int) -> None:
-        """The clock was set by so much."""
-        if rows := self.engine.step(seconds, self._host.now()):
+    def step(self, seconds: int, since: int) -> None:
+        """The clock was set by so much, see `dhcpd.clock.Clock`."""
+        if rows := self.engine.step(seconds, since, self._host.now()):
             self._host.carry_out([(self, Decision(rows))])
 
     def tick(self) -> float | None:

@@ -29,7 +29,7 @@ from dhcpd.database import (
     open_database,
     transaction,
 )
-from dhcpd.leases import FREE, Columns, Row
+from dhcpd.leases import BOUND, FREE, Columns, Row
 from dhcpd.salvage import grow_log
 
 __all__ = ["Store", "StoreError"]
@@ -56,6 +56,9 @@ QUICK_SECONDS, MIN_QUICK = 0.002, 8
 
 _VLAN_IDS = 0xFFFFFF
 """24 bits, as many as leave a row's key at 8 bytes in SQLite's variable-length integers."""
+
+_CLOCK = ""
+"""No VLAN has this name: the one row under it says since when the clock is in doubt."""
 
 _ROW = f"(NULL,{','.join('?' * COLUMNS)})"
 _INSERT = [f"INSERT INTO recent VALUES {','.join([_ROW] * rows)}" for rows in range(CHUNK + 1)]  # noqa: S608 - constants
@@ -137,6 +140,15 @@ class Store:
         query = f"SELECT max(since) FROM {table} WHERE since BETWEEN 0 AND ?"  # noqa: S608 - constants
         (stamp,) = self._database.execute(query, (LATEST,)).fetchone()
         return int(stamp or 0)
+
+    def doubt(self) -> int | None:
+        """What `keep_doubt` was told last."""
+        return next((row[7] for row in self.load(_CLOCK)), None)
+
+    def keep_doubt(self, doubt: int | None, done: Done) -> None:
+        """Keep what `dhcpd.clock.Clock` has to know at the next start, before the leases that are handed over later."""
+        row = Row(0, FREE if doubt is None else BOUND, b"", b"", b"", "", 0, doubt)
+        self.commit([(self.vlan_id(_CLOCK), row)], done)
 
     def start(self, post: Callable[[Callable[[], None]], object]) -> None:
         """Start the writer. ``post`` makes the loop thread call a function soon, and may be called from any thread

@@ -42,6 +42,10 @@ MAX_TICK, MIN_TICK = 1.0, 0.1
 """Seconds between two looks at what time brings."""
 
 
+UNKNOWN = -1
+"""In place of the doubt in the clock that is on the disk."""
+
+
 def monotonic() -> float:
     """Seconds that run on while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -94,7 +98,9 @@ class App:
         try:
             self.kept.tidy(self.config.kept)
             self._stamp = self.store.latest()
-            self.clock = Clock(time.time(), monotonic(), self._stamp)
+            self._doubt = self.store.doubt()
+            self.clock = Clock(time.time(), monotonic(), self._stamp, self._doubt)
+            self._keep_doubt()
             self._serve(self.config.vlans, self._open(self.config.vlans))
             self.host.start()
             self.store.start(loop.call_soon_threadsafe)
@@ -322,13 +328,7 @@ class App:
 
     def _look(self) -> float:
         """Do what time brings; returns the seconds until there is more to do."""
-        if seconds := self.clock.step(time.time(), monotonic()):
-            self.log(Note("warning", "clock_set", {"seconds": seconds}))
-            for name, server in self.servers.items():
-                if name not in self.source.externals:
-                    server.step(seconds)
-            self.source.step(seconds)
-            self.forwarding.step()
+        self._follow_the_clock()
         self._report_database()
         while self.history.notes:
             self.log(Note("warning", "history", {"what": self.history.notes.popleft()}))
@@ -338,6 +338,30 @@ class App:
         self.forwarding.watch(self.config, self.servers, self.now())
         self._watch_for_harm(monotonic())
         return min(deadlines) - self.now()
+
+    def _follow_the_clock(self) -> None:
+        from router.discipline import is_disciplined  # noqa: PLC0415 - loads ctypes; devices are served first
+
+        since = self.clock.since
+        if seconds := self.clock.step(time.time(), monotonic()):
+            self.log(Note("warning", "clock_set", {"seconds": seconds}))
+            for name, server in self.servers.items():
+                if name not in self.source.externals:
+                    server.step(seconds, since)
+            self.source.step(seconds)
+            self.forwarding.step()
+        self.clock.vouch(time.time(), monotonic(), is_right=is_disciplined())
+        self._keep_doubt()
+
+    def _keep_doubt(self) -> None:
+        """Have on the disk what the clock has to know at the next start; the next look tries again if that fails."""
+
+        def kept(error: Exception | None) -> None:
+            self._doubt = self._doubt if error is None else UNKNOWN
+
+        if self._doubt != self.clock.doubt:
+            self._doubt = self.clock.doubt
+            self.store.keep_doubt(self._doubt, kept)
 
     def _watch_for_harm(self, now: float) -> None:
         """Once a second, however often there is something else to do."""
@@ -374,6 +398,7 @@ class App:
             return
         while self.store.notes:
             self.log(Note("warning", "lease_database", {"what": self.store.notes.popleft()}))
+        self._doubt = UNKNOWN
         for name, server in self.servers.items():
             vlan = self.store.vlan_id(name)
             self.store.commit([(vlan, row) for row in server.engine.rows()], self._rewritten)

@@ -118,6 +118,8 @@ class Vlan:
 
     def __init__(self, rows: Iterable[Row] = (), **changes: Any) -> None:
         self.now: float = START
+        self.since = START
+        """As in `dhcpd.clock.Clock`; a process knows only of its own leases that the clock may have been wrong."""
         self.scope = scope(**({"probe": False} | changes))
         self.disk = {row.address: row for row in rows}
         self.notes: list[Note] = []
@@ -171,6 +173,7 @@ class Vlan:
 
     def restart(self) -> None:
         """The process is killed and started again: only what is on disk survives."""
+        self.since = int(self.now)
         self.engine = Engine(self.scope, list(self.disk.values()), self.now)
 
     def lose_state(self) -> None:
@@ -180,7 +183,8 @@ class Vlan:
     def set_clock(self, seconds: int) -> None:
         """The wall clock is set by so much, and the shell tells the engine."""
         self.now += seconds
-        self.carry_out(Decision(self.engine.step(seconds, self.now)))
+        self.carry_out(Decision(self.engine.step(seconds, self.since, self.now)))
+        self.since += seconds
 
     def client(self, number: int, **fields: Any) -> Client:
         return Client(self, mac(number), **fields)

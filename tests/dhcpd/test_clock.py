@@ -5,10 +5,15 @@ Told as a timeline: true time is what a right clock would show, in seconds after
 
 from __future__ import annotations
 
-from hypothesis import given
+from collections.abc import Callable
+
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from dhcpd.clock import EARLIEST, MAX_AHEAD, Clock, settle
+from dhcpd.decision import Decision
+from tests.dhcpd.script import Vlan, ip
 
 TRUE = 1_790_000_000
 DAY = 86400
@@ -157,3 +162,151 @@ def test_nothing_lives_longer_than_its_length_after_the_start(wall: float, since
 def test_a_stamp_is_believed_up_to_a_month() -> None:
     assert Clock(TRUE - MAX_AHEAD + 1, 0.0, TRUE).now(0.0) == TRUE + 1
     assert Clock(TRUE - MAX_AHEAD - 1, 0.0, TRUE).now(0.0) == TRUE - MAX_AHEAD - 1
+
+
+def test_a_doubt_is_handed_on_until_the_kernel_vouches_for_the_clock() -> None:
+    first = Clock(40.0, 40.0, 0)
+    assert (first.since, first.doubt) == (40, 40)
+    second = Clock(45.0, 45.0, 44, first.doubt)
+    assert (second.since, second.doubt) == (40, 40)
+    assert second.step(TRUE, 105.0) == TRUE - 105
+    assert second.doubt == TRUE - 65
+    second.vouch(TRUE, 105.0, is_right=True)
+    assert second.since == 0
+    assert Clock(TRUE + 5, 5.0, TRUE, second.doubt).since == TRUE + 5
+
+
+def test_a_clock_that_nobody_vouches_for_any_more_is_in_doubt_from_then_on() -> None:
+    clock = Clock(TRUE, 0.0, 0)
+    clock.vouch(TRUE, 0.0, is_right=True)
+    clock.vouch(TRUE + 60, 60.0, is_right=False)
+    assert clock.doubt == TRUE + 60
+
+
+def test_a_right_clock_that_is_set_moves_everything_along_and_back() -> None:
+    clock = Clock(TRUE, 0.0, TRUE - DAY)
+    clock.vouch(TRUE, 0.0, is_right=True)
+    assert clock.step(TRUE + 400 * DAY, 1.0) == 400 * DAY - 1
+    clock.vouch(TRUE + 400 * DAY, 1.0, is_right=False)
+    assert clock.doubt == 0
+
+
+def test_a_kernel_that_vouches_for_a_time_before_the_last_lease_is_not_believed() -> None:
+    clock = Clock(TRUE - DAY, 0.0, TRUE)
+    clock.vouch(TRUE - DAY, 0.0, is_right=True)
+    assert clock.doubt == TRUE + 1
+
+
+SLACK = 60
+"""Seconds that a history of `Machine` may lose to rounding and to what counts as drift."""
+
+
+class Machine(RuleBasedStateMachine):
+    """A machine without a battery clock, its service, and clients that know the true time. The clock is late at a boot
+    and as long as it was not right, and anything once it is set by hand from the right time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.true, self.wall, self.booted = float(TRUE), 40.0, float(TRUE) - 40
+        self.saved = self.wall
+        self.is_right = self.was_right = False
+        self.vlan = Vlan(pools=("10.0.1.100-10.0.1.102",), lease_time=3600)
+        self.clients = [self.vlan.client(number) for number in range(6)]
+        self.leases: dict[str, tuple[int, float]] = {}
+        """By address: the client that has it, until when."""
+        self.doubt: int | None = None
+        self.start()
+
+    def start(self) -> None:
+        """What the composition root does, on the leases that are on the disk."""
+        stamp = max((row.since for row in self.vlan.disk.values()), default=0)
+        self.clock = Clock(self.wall, self.true - self.booted, stamp, self.doubt)
+        self.doubt = self.clock.doubt
+        self.vlan.now = self.clock.now(self.true - self.booted)
+        for address, row in self.vlan.disk.items():
+            since, expires = settle(row.since, row.expires, int(self.vlan.now))
+            self.vlan.disk[address] = row._replace(since=since, expires=expires)
+        self.vlan.restart()
+        self.look()
+
+    def look(self) -> None:
+        uptime, since = self.true - self.booted, self.clock.since
+        seconds = self.clock.step(self.wall, uptime)
+        self.vlan.now = self.clock.now(uptime)
+        if seconds:
+            self.vlan.carry_out(Decision(self.vlan.engine.step(seconds, since, self.vlan.now)))
+        self.clock.vouch(self.wall, uptime, is_right=self.is_right)
+        self.doubt = self.clock.doubt
+        self.vlan.tick()
+
+    @rule(seconds=st.sampled_from((1, 20, 300, 3000)))
+    def wait(self, seconds: int) -> None:
+        self.true += seconds
+        self.wall += seconds
+        self.look()
+
+    @rule()
+    def save(self) -> None:
+        self.saved = self.wall
+
+    @rule(off=st.sampled_from((5, 600, 7200, 3 * DAY)), kept=st.booleans(), lag=st.integers(0, 4000))
+    def boot(self, off: int, kept: bool, lag: int) -> None:
+        """Without notice; the clock begins in 1970, or with what was saved before."""
+        self.true += off
+        self.booted = self.true - 10
+        self.wall = min(max(self.saved - lag, 10.0), self.true) if kept else 10.0
+        self.is_right = self.was_right = False
+        self.start()
+
+    @rule()
+    def restart(self) -> None:
+        self.true += 1
+        self.wall += 1
+        self.start()
+
+    @rule()
+    def synchronize(self) -> None:
+        self.wall = self.true
+        self.is_right = True
+        self.look()
+        self.was_right = self.clock.doubt is None
+
+    @rule(late=st.integers(0, 400 * DAY))
+    def set_too_late(self, late: int) -> None:
+        self.wall, self.is_right, self.was_right = self.true - late, False, False
+        self.look()
+
+    @precondition(lambda self: self.was_right)
+    @rule(ahead=st.integers(0, 400 * DAY))
+    def set_ahead(self, ahead: int) -> None:
+        self.wall, self.is_right = self.true + ahead, False
+        self.look()
+        self.was_right = False
+
+    @rule(number=st.integers(0, 5))
+    def join(self, number: int) -> None:
+        client = self.clients[number]
+        offer = client.discover()
+        if offer.kind != "offer":
+            return
+        ack = client.select(offer)
+        holder, until = self.leases.get(ack.yiaddr, (number, 0.0))
+        assert holder == number or until <= self.true + SLACK
+        self.leases = {address: one for address, one in self.leases.items() if one[0] != number}
+        self.leases[ack.yiaddr] = (number, self.true + 3600)
+
+    @invariant()
+    def no_lease_ends_early(self) -> None:
+        for address, (_, until) in self.leases.items():
+            if until > self.true + SLACK:
+                assert self.vlan.engine.book.by_address[ip(address)].is_live(self.vlan.now)
+
+
+def test_no_history_of_a_clock_ends_a_lease_early_or_gives_it_away(count: Callable[[int, int], int]) -> None:
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=count(300, 5_000), stateful_step_count=30, deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )  # fmt: skip

@@ -199,6 +199,18 @@ def test_rows_of_the_highest_addresses_and_infinite_leases(tmp_path: Path) -> No
     assert read(tmp_path)[0] == rows
 
 
+def test_a_doubt_in_the_clock_is_kept_and_is_no_stamp(tmp_path: Path) -> None:
+    for doubt in (None, 1_800_000_000, 40, None):
+        with running(tmp_path) as service:
+            results: list[Exception | None] = []
+            service.store.keep_doubt(doubt, results.append)
+            service.turn()
+            assert results == [None]
+        with running(tmp_path) as service:
+            assert service.store.doubt() == doubt
+            assert service.store.latest() == 0
+
+
 def test_empty_store_has_no_stamp(service: Running) -> None:
     assert service.store.latest() == 0
 

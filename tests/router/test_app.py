@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +14,10 @@ import pytest
 
 from dhcpd.decision import Note
 from dhcpd.link import LinkError
+from dhcpd.pool import dotted
+from dhcpd.store import Store
 from router import app as module
+from router import discipline
 from router.app import App
 from router.config import ConfigError, parse
 from router.forwarding import Forwarding
@@ -47,6 +52,12 @@ class FakeForwarding:
         self.checked = interfaces
 
     def update(self, *_: object) -> None:
+        pass
+
+    def committed(self, *_: object) -> bool:
+        return False
+
+    def step(self) -> None:
         pass
 
 
@@ -184,6 +195,38 @@ def test_a_removed_vlan_lets_go_of_its_interface(service: Service, links: Links)
     service.run(leg(1) + leg(2), lambda app: service.reload(app, leg(1)))
     assert service.told("reloaded")[0]["changes"] == ["vlan2: removed"]
     assert len(links) == 2
+
+
+def test_a_clock_that_was_wrong_moves_the_leases_of_the_runs_before(
+    service: Service, links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall = 40.0
+    monkeypatch.setattr(time, "time", lambda: wall)
+    monkeypatch.setattr(module, "monotonic", lambda: 40.0)
+    monkeypatch.setattr(discipline, "is_disciplined", lambda: wall > 1_000_000_000)
+
+    def live(app: App) -> list[str]:
+        return [dotted(one.address) for one in app.servers["vlan1"].engine.book if one.is_live(app.now())]
+
+    def grant(app: App) -> None:
+        server = app.servers["vlan1"]
+        _, decision = server.engine.lease_container("web", b"", "web", None, app.now())
+        app.store.commit([(server.vlan_id, row) for row in decision.rows], lambda _: None)
+
+    def set_the_clock(app: App) -> None:
+        nonlocal wall
+        before = live(app)
+        wall = 1_800_000_000
+        app._follow_the_clock()
+        assert live(app) == before != []
+
+    service.run(leg(1), grant)
+    wall += 60
+    service.run(leg(1), set_the_clock)
+    service.run(leg(1), lambda app: live(app) != [] or pytest.fail("a lease is lost"))
+    with closing(Store(service.state)) as store:
+        assert store.doubt() == 1_800_000_000
+    assert len(links) == 3
 
 
 def test_drops_are_told_once_and_once_a_second(service: Service, links: Links) -> None:
