@@ -108,7 +108,7 @@ class Store:
 
     def load(self, name: str) -> Iterator[Columns]:
         """That VLAN's rows without what is free, read as they are asked for: those that were moved to the others by
-        ascending address, then the recent ones."""
+        ascending address, then the recent ones. Raises `StoreError` when they cannot be read."""
         start = self.vlan_id(name) << 32
         recent = {row[0]: row for row in self._rows(_SELECT_RECENT, start, start)}
         for rows in self._read(start):
@@ -125,12 +125,15 @@ class Store:
         """What a query finds among the keys from ``first`` on of the VLAN whose keys begin at ``start``."""
         keys = (first, start | 0xFFFFFFFF)
         try:
-            return self._database.execute(query, keys).fetchall()
-        except sqlite3.OperationalError:
-            if self._database.text_factory is not str:
-                raise
-            self._database.text_factory = _lenient  # a name with a flipped bit; asked for only then, for it is slow
-            return self._database.execute(query, keys).fetchall()
+            try:
+                return self._database.execute(query, keys).fetchall()
+            except sqlite3.OperationalError:
+                if self._database.text_factory is not str:
+                    raise
+                self._database.text_factory = _lenient  # a name with a flipped bit; asked for only then, for it is slow
+                return self._database.execute(query, keys).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path} cannot be read: {error}") from error
 
     def latest(self) -> int:
         """The latest ``since`` of all VLANs, 0 when there is none: the stamp for `dhcpd.clock.Clock`."""

@@ -19,7 +19,7 @@ from dhcpd.link import Link, LinkError
 from dhcpd.pool import dotted
 from dhcpd.server import Host, Server
 from dhcpd.settings import Scope
-from dhcpd.store import Store
+from dhcpd.store import Store, StoreError
 from leasebroker.source import Source
 from router import SOCKET_NAME
 from router.config import Config, ConfigError, Vlan, parse, read
@@ -101,7 +101,13 @@ class App:
             self._doubt = self.store.doubt()
             self.clock = Clock(time.time(), monotonic(), self._stamp, self._doubt)
             self._keep_doubt()
-            self._serve(self.config.vlans, self._open(self.config.vlans))
+            links = self._open(self.config.vlans)
+            try:
+                engines = self._engines(self.config.vlans)
+            except StoreError:
+                self._close(links, keep=())
+                raise
+            self._serve(engines, links)
             self.host.start()
             self.store.start(loop.call_soon_threadsafe)
             self.history.start()
@@ -204,13 +210,13 @@ class App:
         try:
             source = text()
             new = parse(source, entries)
-            links = self._prepare(new)
-        except (ConfigError, LinkError, FirewallError) as error:
+            links, engines = self._prepare(new)
+        except (ConfigError, LinkError, FirewallError, StoreError) as error:
             return error.errors if isinstance(error, ConfigError) else [str(error)], []
         changes = diff(self.config, new)
         self.text, self.config = source, new
         self.history.keep = new.history
-        self._serve(new.vlans, links)
+        self._serve(engines, links)
         self._update_forwarding()
         loop = asyncio.get_running_loop()
         self._follower = loop.create_task(self.containers.reload(new, self.host))
@@ -218,16 +224,16 @@ class App:
             self._writer = loop.create_task(self.kept.write_the_rest())
         return [], changes
 
-    def _prepare(self, new: Config) -> dict[str, Link]:
-        """Sockets for a configuration that the kernel would take as well."""
+    def _prepare(self, new: Config) -> tuple[dict[str, Link], dict[str, Engine]]:
+        """Sockets and engines for a configuration that the kernel would take as well."""
         links = self._open(new.vlans)
         try:
             there = {name: link.interface for name, link in links.items() if link.is_there()}
             self.forwarding.check(new, there, self.now())
-        except FirewallError:
+            return links, self._engines(new.vlans)
+        except (FirewallError, StoreError):
             self._close(links, keep=[server.link for server in self.servers.values()])
             raise
-        return links
 
     def _update_forwarding(self) -> None:
         self.forwarding.update(self.config, self.servers, self.now())
@@ -266,16 +272,16 @@ class App:
             if link not in kept:
                 link.close()
 
-    def _serve(self, vlans: tuple[Vlan, ...], links: Mapping[str, Link]) -> None:
-        """Change over to these VLANs in one turn of the loop."""
+    def _serve(self, engines: Mapping[str, Engine], links: Mapping[str, Link]) -> None:
+        """Change over to these VLANs, in the turn of the loop in which their engines were made."""
         old, self.servers = self.servers, {}
         self.lost_interfaces = {name for name in self.lost_interfaces & links.keys() if not links[name].is_there()}
         for server in old.values():
             server.stop()
-        for vlan in vlans:
-            name = vlan.scope.name
+        for name, engine in engines.items():
             before = old.get(name)
-            engine = before.engine if before and before.engine.scope == vlan.scope else self._engine(vlan.scope, before)
+            if before is None or before.engine is not engine:
+                self._tell_of_strays(engine)
             server = self.servers[name] = Server(engine, links[name], self.host)
             if before is not None:
                 server.errors, server.unwritten = before.errors, before.unwritten
@@ -283,17 +289,27 @@ class App:
                 server.start()
         self._close({name: server.link for name, server in old.items()}, keep=links.values())
 
+    def _engines(self, vlans: tuple[Vlan, ...]) -> dict[str, Engine]:
+        """An engine for each VLAN, the running one where nothing changed; all of them or `StoreError`. Changes nothing
+        of what runs."""
+        return {vlan.scope.name: self._engine(vlan.scope, self.servers.get(vlan.scope.name)) for vlan in vlans}
+
     def _engine(self, scope: Scope, before: Server | None) -> Engine:
-        rows = self._load(scope.name) if before is None else before.engine.rows()
-        engine = Engine(scope, rows, self.now())
-        if before is not None:
-            engine.inherit(before.engine)
-        self.strayed.discard(scope.name)
-        if strays := engine.allocator.strays(self.now()):
-            self.strayed.add(scope.name)
-            fields = {"vlan": scope.name, "leases": len(strays), "addresses": [dotted(one) for one in strays[:20]]}
-            self.log(Note("warning", "leases_outside_configuration", fields))
+        if before is None:
+            return Engine(scope, self._load(scope.name), self.now())
+        if before.engine.scope == scope:
+            return before.engine
+        engine = Engine(scope, before.engine.rows(), self.now())
+        engine.inherit(before.engine)
         return engine
+
+    def _tell_of_strays(self, engine: Engine) -> None:
+        name = engine.scope.name
+        self.strayed.discard(name)
+        if strays := engine.allocator.strays(self.now()):
+            self.strayed.add(name)
+            fields = {"vlan": name, "leases": len(strays), "addresses": [dotted(one) for one in strays[:20]]}
+            self.log(Note("warning", "leases_outside_configuration", fields))
 
     def _load(self, name: str) -> Iterator[Columns]:
         """The stored leases of a VLAN, freed of a clock that was ahead when they were stamped."""

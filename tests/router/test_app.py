@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,7 +16,7 @@ import pytest
 from dhcpd.decision import Note
 from dhcpd.link import LinkError
 from dhcpd.pool import dotted
-from dhcpd.store import Store
+from dhcpd.store import Store, StoreError
 from router import app as module
 from router import discipline
 from router.app import App
@@ -132,6 +133,36 @@ def test_a_reload_that_is_refused_changes_nothing(service: Service, links: Links
     service.run(leg(1), scenario)
     (refused,) = service.told("reload_refused")
     assert refused["errors"] == ["interface absent does not exist"]
+
+
+def test_a_reload_that_cannot_read_the_leases_changes_nothing(service: Service, links: Links) -> None:
+    def scenario(app: App) -> None:
+        before, config = dict(app.servers), app.config
+        app.store._database.set_authorizer(lambda action, *_: int(action == sqlite3.SQLITE_READ))
+        errors, changes = service.reload(app, leg(3) + leg(1, lease_time="1h"))
+        assert errors == [f"{service.state / 'leases.db'} cannot be read: access to recent.key is prohibited"]
+        assert changes == []
+        assert (app.servers, app.config) == (before, config)
+        assert app.servers["vlan1"].is_serving()
+        assert [is_open(one) for one in links] == [True, False]
+        app.store._database.set_authorizer(None)
+        errors, _ = service.reload(app, leg(3) + leg(1, lease_time="1h"))
+        assert not errors
+        assert {name: server.is_serving() for name, server in app.servers.items()} == {"vlan1": True, "vlan3": True}
+
+    service.run(leg(1), scenario)
+
+
+def test_a_start_that_cannot_read_the_leases_closes_what_it_opened(
+    service: Service, links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(store: Store) -> None:
+        store._database.execute("DROP TABLE recent")
+
+    monkeypatch.setattr(Store, "doubt", unreadable)
+    with pytest.raises(StoreError):
+        service.run(leg(1), lambda _: None)
+    assert [is_open(one) for one in links] == [False]
 
 
 def test_a_reload_keeps_the_links_and_the_engines_that_did_not_change(service: Service, links: Links) -> None:
