@@ -140,6 +140,8 @@ class Allocator:
         """Whether the configuration would grant this binding's address to its holder now."""
         if binding.state != BOUND:
             return True
+        if binding.address in self.book.ownerless:
+            return False
         if binding.address in self.directory.by_address:
             return binding.owner == reserved_key(binding.address)
         return binding.address in self.pool or self._is_fixed(binding)
@@ -148,7 +150,8 @@ class Allocator:
         """The addresses of live leases that the configuration has no place for, ascending: their holders are refused at
         the next renewal and get another address."""
         book = self.book.by_address
-        suspects = {*self.pool.without(book), *(book.keys() & self.directory.by_address.keys())}
+        reserved = book.keys() & self.directory.by_address.keys()
+        suspects = {*self.pool.without(book), *reserved, *self.book.ownerless}
         return sorted(one for one in suspects if book[one].is_live(now) and not self.fits(book[one]))
 
     def usage(self, outside: int = 0) -> tuple[int, int]:

@@ -82,6 +82,8 @@ class Book:
         self.by_address: dict[int, Binding] = {}
         self.declined: set[int] = set()
         """The addresses in quarantine."""
+        self.ownerless: set[int] = set()
+        """The addresses of live leases whose owner has another binding: nobody else's before they end."""
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._heap: list[int] = []
         self._loaded: float | None = None
@@ -100,7 +102,8 @@ class Book:
 
     def load(self, rows: Iterable[Columns], owner_of: Callable[[Columns], bytes], now: float) -> None:
         """Fill an empty book. Of two rows of one owner the one granted last is its binding; the other address stays
-        remembered as expired. What is sorted by time is sorted when it is asked for: known clients are served first."""
+        remembered, as expired when its lease has ended. What is sorted by time is sorted when it is asked for: known
+        clients are served first."""
         by_address, by_owner = self.by_address, self.by_owner
         for row in rows:
             address, state, _, _, _, _, _, _ = row
@@ -111,7 +114,7 @@ class Book:
             if state == DECLINED:
                 self.declined.add(address)
             if owner and by_owner.setdefault(owner, binding) is not binding:
-                self._claim(binding)
+                self._claim(binding, now)
         self._loaded = now
 
     def _settle(self) -> None:
@@ -119,11 +122,12 @@ class Book:
             now, self._loaded = self._loaded, None
             self._sort(now)
 
-    def _claim(self, binding: Binding) -> None:
+    def _claim(self, binding: Binding, now: float) -> None:
         """Two rows have one owner."""
         other = self.by_owner[binding.owner]
         older, newer = (other, binding) if binding.since >= other.since else (binding, other)
-        older.expires = min(older.expires, newer.since)
+        if older.is_live(now):
+            self.ownerless.add(older.address)
         self.by_owner[binding.owner] = newer
 
     def _sort(self, now: float) -> None:
@@ -181,6 +185,7 @@ class Book:
         """Make an address nobody's."""
         del self.by_address[binding.address]
         self.declined.discard(binding.address)
+        self.ownerless.discard(binding.address)
         self.idle.pop(binding.address, None)
         if self.by_owner.get(binding.owner) is binding:
             del self.by_owner[binding.owner]
@@ -203,6 +208,7 @@ class Book:
             elif address not in self.idle:
                 if binding.state == BOUND:
                     self.idle[address] = None
+                    self.ownerless.discard(address)
                 ended.append(binding)
         return ended
 

@@ -225,6 +225,22 @@ def test_two_leases_of_one_new_owner_end_in_one() -> None:
     assert two.renew().kind == "ack"
 
 
+def test_a_lease_that_its_new_owner_has_no_use_for_keeps_its_time() -> None:
+    vlan = Vlan(pools=("10.0.1.100-10.0.1.101",), lease_time=1000)
+    one, two = vlan.client(1), vlan.client(2)
+    one.join()
+    vlan.sleep(10)
+    two.join()
+    vlan.reload(reservations=(reserve("10.0.1.20", macs=(one.mac, two.mac)),))
+    assert vlan.state(one.address) == vlan.state(two.address) == "bound"
+    assert vlan.engine.allocator.strays(vlan.now) == [ip(one.address)]
+    assert vlan.client(3).discover().kind == "silence"
+    assert one.renew().kind == "nak"
+    vlan.sleep(990)
+    assert vlan.engine.allocator.strays(vlan.now) == []
+    assert vlan.client(3).join() == "10.0.1.100"
+
+
 def test_known_only_serves_those_that_are_written_down() -> None:
     vlan = reserved(reserve(), reserve(None, "named", macs=(mac(2),)), known_only=True)
     assert vlan.client(1).join() == "10.0.1.105"

@@ -131,10 +131,17 @@ def test_a_quarantine_is_nobodys_and_ends() -> None:
 
 def test_of_two_rows_of_one_owner_the_later_grant_counts() -> None:
     for rows in ((row(1, since=5), row(2, since=9, client=mac(1))), (row(2, since=9, client=mac(1)), row(1, since=5))):
-        book = book_of(*rows, now=20)
+        book = book_of(*rows, now=99)
         assert held_by(book, 1).address == FIRST + 2
-        assert not book.by_address[FIRST + 1].is_live(20)
-        assert idle(book) == [1]
+        assert book.by_address[FIRST + 1].is_live(99)
+        assert idle(book) == []
+        assert book.ownerless == {FIRST + 1}
+        assert ended(book, 100) == [1, 2]
+        assert held_by(book, 1).address == FIRST + 2
+        assert book.ownerless == set()
+        book = book_of(*rows, now=100)
+        assert idle(book) == [1, 2]
+        assert book.ownerless == set()
 
 
 def test_free_rows_load_as_nothing() -> None:
