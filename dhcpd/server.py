@@ -18,11 +18,14 @@ from dhcpd.histogram import Histogram
 from dhcpd.leases import Row
 from dhcpd.link import MAX_DATAGRAM, Link
 from dhcpd.pool import dotted
-from dhcpd.store import Store
+from dhcpd.store import Store, StoreError
 from dhcpd.wire import arp_sender
 
 MAX_ROUND = 64
 """Datagrams read in one round, shared by the sockets that have some; then their leases go to the disk."""
+
+MAX_WAITING = 5000
+"""Rows that wait for the disk before it counts as one that refuses: a disk that hangs must not fill the memory."""
 
 MAX_DEFECTS_LOGGED = 20
 
@@ -58,6 +61,8 @@ class Host:
         self.offer_seconds, self.ack_seconds, self.commit_seconds = Histogram(), Histogram(), Histogram()
         """From when a round begins to read until what needs no commit (OFFERs above all), and its ACKs, have left, and
         how long commits take."""
+        self._waiting = 0
+        """Rows of `carry_out` that the store has."""
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[Server, socket.socket, Decide]] = {}
 
@@ -99,9 +104,12 @@ class Host:
         """At once what changes no lease, the rest when its rows are on disk. Returns how many answers left at once;
         ``began``: when what led to them was read."""
         waiting = [one for one in decided if one[1].rows]
-        if waiting:
+        if waiting and self._waiting >= MAX_WAITING:
+            self._finish(waiting, StoreError(f"{self._waiting} changes wait for the disk"))
+        elif waiting:
             batch = [(server.vlan_id, row) for server, decision in waiting for row in decision.rows]
-            done = partial(self._committed, waiting, began, monotonic())
+            self._waiting += len(batch)
+            done = partial(self._committed, waiting, len(batch), began, monotonic())
             self.store.commit(batch, done, alone=len(decided) == 1)
         sent = 0
         for server, decision in decided:
@@ -111,13 +119,17 @@ class Host:
         return sent
 
     def _committed(
-        self, waiting: Sequence[Decided], began: float | None, handed: float, error: Exception | None
+        self, waiting: Sequence[Decided], rows: int, began: float | None, handed: float, error: Exception | None
     ) -> None:
+        self._waiting -= rows
         self.commit_seconds.observe(monotonic() - handed)
-        for server, group in groupby(waiting, itemgetter(0)):
-            server.committed([decision for _, decision in group], error)
+        self._finish(waiting, error)
         if began is not None and error is None:
             self.ack_seconds.observe(monotonic() - began, sum(one.send is not None for _, one in waiting))
+
+    def _finish(self, waiting: Sequence[Decided], error: Exception | None) -> None:
+        for server, group in groupby(waiting, itemgetter(0)):
+            server.committed([decision for _, decision in group], error)
 
 
 class Server:

@@ -7,7 +7,9 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
-from dhcpd import opt
+import pytest
+
+from dhcpd import opt, server
 from dhcpd.decision import Note
 from dhcpd.engine import Engine
 from dhcpd.leases import Row
@@ -151,6 +153,27 @@ def test_a_failed_commit_is_silence_and_an_error() -> None:
         await turn()
         lab.store.batches[2][1](None)
         assert lab.host.commit_error is None
+
+    play(script)
+
+
+def test_a_disk_that_hangs_refuses_what_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_WAITING", 2)
+
+    async def script(lab: Lab) -> None:
+        for number in range(4):
+            lab.requests(number, f"10.0.1.{100 + number}")
+            await turn()
+        assert len(lab.store.batches) == 2
+        assert lab.server.errors == {"commit": 2}
+        assert lab.host.commit_error == "2 changes wait for the disk"
+        for _, done in lab.store.batches:
+            done(None)
+        assert [to for to, _ in lab.link.sent] == [mac(0), mac(1)]
+        assert not lab.host.commit_error
+        lab.requests(2, "10.0.1.102")
+        await turn()
+        assert len(lab.store.batches) == 3
 
     play(script)
 
