@@ -189,7 +189,8 @@ class Book:
         self.idle.pop(binding.address, None)
         if self.by_owner.get(binding.owner) is binding:
             del self.by_owner[binding.owner]
-        return Row(binding.address, FREE, b"", b"", b"", "", binding.since, binding.expires)
+        expires = None if binding.expires == NEVER else binding.expires
+        return Row(binding.address, FREE, b"", b"", b"", "", binding.since, expires)
 
     def expire(self, now: float, limit: int = 1000) -> list[Binding]:
         """The bindings that ended since the last call, at most ``limit``: leases are idle from now on, quarantines are

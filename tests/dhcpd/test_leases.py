@@ -110,6 +110,12 @@ def test_a_released_lease_has_ended_and_is_remembered() -> None:
     assert ended(book, 100) == []
 
 
+def test_what_was_forgotten_has_the_times_that_it_had() -> None:
+    for expires in (100, None):
+        book = book_of(row(1, since=5, expires=expires))
+        assert book.forget(held_by(book, 1)) == Row(FIRST + 1, FREE, b"", b"", b"", "", 5, expires)
+
+
 def test_a_grant_ends_the_rest() -> None:
     book = book_of(row(1, expires=10), now=20)
     assert idle(book) == [1]
