@@ -468,9 +468,14 @@ class Engine:
         return [mac for mac, answers in self._conflicts.items() if len(answers) > MAX_CONFLICTS_PER_MAC]
 
     def step(self, seconds: int, since: int, now: float) -> list[Row]:
-        """The clock was set: move the leases granted at or after ``since`` along, and what waits."""
+        """The clock was set: move the leases granted at or after ``since`` along, and what waits. Leases that are live
+        again end the offers of their addresses to others."""
         rows = self.book.shift(seconds, since, now)
         self._offers.shift(seconds)
+        for owner, offer in self._offers.items():
+            held = self.book.by_address.get(offer.address)
+            if held is not None and held.owner != owner and held.is_live(now):
+                self._offers.pop(owner)
         self._full_since = None
         self._prober.shift(seconds)
         return rows

@@ -180,6 +180,22 @@ def test_leases_from_before_the_start_stay_where_they_were() -> None:
     assert vlan.state(client.address) == "expired"
 
 
+def test_an_offer_of_an_address_whose_lease_is_live_again_is_void() -> None:
+    vlan = Vlan(pools=("10.0.1.100-10.0.1.101",))
+    (holder,) = vlan.fill(1)
+    vlan.now += 5 * 86400
+    vlan.restart()
+    vlan.tick()
+    taken, free = vlan.client(2), vlan.client(3)
+    offers = {client.discover().yiaddr: client for client in (taken, free)}
+    vlan.set_clock(-5 * 86400)
+    assert vlan.state("10.0.1.100") == "bound"
+    assert offers["10.0.1.100"].take("10.0.1.100").kind == "nak"
+    assert offers["10.0.1.101"].take("10.0.1.101").kind == "ack"
+    assert holder.renew().kind == "ack"
+    assert not vlan.engine.book.idle
+
+
 def test_offers_and_probes_go_on_after_the_clock_is_set_back() -> None:
     vlan = Vlan(probe=True, pools=("10.0.1.100-10.0.1.254",))
     vlan.client(1).discover()
