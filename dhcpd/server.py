@@ -19,6 +19,7 @@ from dhcpd.leases import Row
 from dhcpd.link import MAX_DATAGRAM, Link
 from dhcpd.pool import dotted
 from dhcpd.store import Store, StoreError
+from dhcpd.throttle import Throttle
 from dhcpd.wire import arp_sender
 
 MAX_ROUND = 64
@@ -28,6 +29,9 @@ MAX_WAITING = 5000
 """Rows that wait for the disk before it counts as one that refuses: a disk that hangs must not fill the memory."""
 
 MAX_DEFECTS_LOGGED = 20
+
+FLOODS = ("commit_failed", "refused")
+"""The events that anybody on a VLAN can cause as often as it sends, and that are no lease."""
 
 Decide = Callable[[bytes, float], Decision]
 """On a datagram, at a service time."""
@@ -61,6 +65,7 @@ class Host:
         self.offer_seconds, self.ack_seconds, self.commit_seconds = Histogram(), Histogram(), Histogram()
         """From when a round begins to read until what needs no commit (OFFERs above all), and its ACKs, have left, and
         how long commits take."""
+        self._throttles = {event: Throttle() for event in FLOODS}
         self._waiting = 0
         """Rows of `carry_out` that the store has."""
         self._epoll = select.epoll()
@@ -126,6 +131,20 @@ class Host:
         self._finish(waiting, error)
         if began is not None and error is None:
             self.ack_seconds.observe(monotonic() - began, sum(one.send is not None for _, one in waiting))
+
+    def say(self, note: Note) -> None:
+        """Have a note logged, but of what comes in floods one a second."""
+        throttle = self._throttles.get(note.event)
+        told = note if throttle is None else throttle.put(note, monotonic())
+        if told is not None:
+            self.log(told)
+
+    def tick(self) -> None:
+        """Have the notes logged that were held back for a second."""
+        now = monotonic()
+        for throttle in self._throttles.values():
+            if (told := throttle.tick(now)) is not None:
+                self.log(told)
 
     def _finish(self, waiting: Sequence[Decided], error: Exception | None) -> None:
         for server, group in groupby(waiting, itemgetter(0)):
@@ -207,6 +226,7 @@ class Server:
 
     def tick(self) -> float | None:
         """Do what is due; returns the service second at which there is more to do."""
+        self._host.tick()
         now = self._host.now()
         deadline = self.engine.deadline()
         if deadline is not None and deadline <= now:
@@ -245,7 +265,7 @@ class Server:
         if error is not None:
             self.errors["commit"] += len(decisions)
             fields = {"vlan": self.engine.scope.name, "leases": len(decisions), "error": str(error)}
-            self._log(Note("error", "commit_failed", fields))
+            self._host.say(Note("error", "commit_failed", fields))
             return
         rows = [row for decision in decisions for row in decision.rows]
         self._host.admit(self.engine.scope.name, rows)
@@ -262,7 +282,7 @@ class Server:
 
     def _say(self, decision: Decision) -> None:
         if decision.note is not None:
-            self._log(decision.note)
+            self._host.say(decision.note)
 
     def _send(self, decision: Decision) -> None:
         link, send = self.link, decision.send

@@ -200,6 +200,32 @@ def test_a_container_has_no_address_before_its_lease_is_on_the_disk() -> None:
     play(script)
 
 
+def test_a_flood_of_refusals_or_failures_is_a_line_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(server, "monotonic", lambda: now)
+
+    async def script(lab: Lab) -> None:
+        nonlocal now
+        for number in range(20):
+            lab.requests(number, "192.168.7.7")
+            lab.requests(30 + number, "10.0.1.100")
+            await turn()
+        lab.store.batches[0][1](OSError("disk full"))
+        for _ in range(5):
+            lab.server.committed([], OSError("disk full"))
+        lab.server.tick()
+        assert lab.events == ["refused", "commit_failed"]
+        now += 1
+        lab.server.tick()
+        assert [(note.event, note.fields["left_out"]) for note in lab.notes[2:]] == [
+            ("commit_failed", 4),
+            ("refused", 37),
+        ]
+        assert lab.engine.sent["nak"] == 39
+
+    play(script)
+
+
 def test_all_leases_of_one_turn_are_one_commit() -> None:
     async def script(lab: Lab) -> None:
         for number in range(10):
