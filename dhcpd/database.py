@@ -1,4 +1,8 @@
-"""Opening the lease database: it always opens, with whatever can still be read of a damaged one."""
+"""Opening the lease database: it opens with whatever can still be read of a damaged one, if there is room to keep that.
+
+Without the room it does not, and the damaged one stays where it is: a service with an empty book could grant nothing,
+and would give the addresses of those leases away as soon as it could.
+"""
 
 from __future__ import annotations
 
@@ -143,7 +147,7 @@ def _open(path: Path, locking: str = "EXCLUSIVE") -> sqlite3.Connection:
             raise sqlite3.DatabaseError("its tables are broken") from error
     except sqlite3.Error as error:
         if _code(error) in _DAMAGE_AT_OPENING:
-            _salvage(path)  # before closing, which would empty the log
+            _replace(path, error)  # before closing, which would empty the log
         if connection is not None:
             connection.close()
         if _code(error) == sqlite3.SQLITE_BUSY and locking == "EXCLUSIVE":
@@ -208,6 +212,14 @@ def fold(connection: sqlite3.Connection) -> None:
     with nullcontext() if connection.in_transaction else transaction(connection):
         connection.execute(_FOLD)
         connection.execute("DELETE FROM recent")
+
+
+def _replace(path: Path, damage: sqlite3.Error) -> None:
+    try:
+        _salvage(path)
+    except (sqlite3.Error, OSError) as error:
+        what = f"{path} is damaged ({damage}), and what can be read of it cannot be written: {error}"
+        raise StoreError(f"{what}; make room") from error
 
 
 def _salvage(path: Path) -> None:

@@ -63,6 +63,34 @@ assert not notes, notes
 print("done")
 """
 
+DAMAGE_ON_A_FULL_DISK = """
+import subprocess, sys
+from pathlib import Path
+from tests.dhcpd.stores import lease, read, write
+
+folder = Path(sys.argv[1])
+write(folder, [lease(number) for number in range(300)])
+path, ballast = folder / "leases.db", folder / "ballast"
+damaged = path.read_bytes()
+damaged = damaged[:4096] + bytes(4096) + damaged[8192:]
+path.write_bytes(damaged)
+with ballast.open("wb", buffering=0) as file:
+    try:
+        while file.write(bytes(4096)) == 4096:
+            pass
+    except OSError:
+        pass
+for _ in range(2):
+    start = [sys.executable, "-c", "import sys, dhcpd.store as s, pathlib; s.Store(pathlib.Path(sys.argv[1]))", folder]
+    error = subprocess.run(start, capture_output=True, text=True).stderr.splitlines()[-1]
+    assert "StoreError" in error and "is damaged" in error and "full" in error, error
+    assert path.read_bytes() == damaged
+ballast.unlink()
+rows, _ = read(folder)
+assert lease(0) in rows and lease(299) in rows, len(rows)
+print("done")
+"""
+
 
 def child(program: str, *arguments: object, wrapper: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     command = [*wrapper, sys.executable, "-c", program, *map(str, arguments)]
@@ -291,6 +319,10 @@ def in_private_mount(program: str, folder: Path, mount: str) -> str:
 
 def test_full_disk_fails_commits_until_there_is_space(tmp_path: Path) -> None:
     assert in_private_mount(FILL_THE_DISK, tmp_path, f"mount -t tmpfs -o size=256k none {tmp_path}") == "done\n"
+
+
+def test_damaged_database_waits_for_space(tmp_path: Path) -> None:
+    assert in_private_mount(DAMAGE_ON_A_FULL_DISK, tmp_path, f"mount -t tmpfs -o size=1m none {tmp_path}") == "done\n"
 
 
 def test_read_only_folder_is_refused(tmp_path: Path) -> None:
