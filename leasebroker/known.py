@@ -85,9 +85,12 @@ class Known:
         """When everything was looked at last, wall clock time."""
 
     def take(self, containers: Iterable[Container]) -> None:
-        """What the engine says of some containers."""
+        """What the engine says of some containers. A name is one container's at a time: who had it before is gone, or
+        has another name by now, and counts no more until a look at all shows it."""
         now = time.time()
         for one in containers:
+            for id_ in [id_ for id_, other in self.containers.items() if other.name == one.name and id_ != one.id]:
+                del self.containers[id_]
             self.containers[one.id] = one
             self.seen_at[one.id] = now
             for network in one.endpoints:

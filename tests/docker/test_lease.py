@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from ipaddress import IPv4Address, IPv4Interface
 
+import docker
 import pytest
 
 from tests.docker.managed import Managed
@@ -57,6 +59,21 @@ def test_a_removed_container_has_its_address_again(managed: Managed) -> None:
         managed.engine.docker("rm", "--force", "web")
         managed.edge.run("web")
         assert managed.lease("web") == first
+
+
+def test_a_container_that_is_made_again_at_once_is_the_same_one(managed: Managed) -> None:
+    """As programs do it by the engine's API: made before a look at all says that the first one is gone."""
+    managed.start()
+    managed.edge.run("web")
+    first = managed.lease("web")
+    with closing(docker.APIClient(base_url=f"unix://{managed.engine.socket}")) as api:
+        for _ in range(5):
+            api.remove_container("web", force=True)
+            host = api.create_host_config(network_mode="br0net")
+            api.start(api.create_container("lanward-test", name="web", host_config=host))
+            assert managed.lease("web") == first
+    assert {row["container"] for row in managed.service.leases()} == {None, "container1", "web"}
+    assert not managed.service.events("containers")
 
 
 def test_the_identity_label_goes_before_the_name(managed: Managed) -> None:

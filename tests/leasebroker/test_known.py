@@ -94,6 +94,38 @@ def test_of_one_second_the_older_container_has_the_identity() -> None:
     assert known.wishes(LEG2) == {}
 
 
+def test_a_name_is_of_the_container_that_the_engine_showed_last() -> None:
+    """One that was removed and made again is told of before a look at all says that the first one is gone."""
+    known = Heard()
+    old, new = container("web", id_="a" * 64, created=1), container("web", id_="b" * 64, created=2)
+    known.show(old)
+    known.take([new])
+    assert {id_: wish.identity for id_, wish in known.wishes(LEG).items()} == {new.id: "web"}
+    assert known.wishes(LEG)[new.id].problems == ()
+    known.show(old)
+    known.take([new])
+    assert list(known.wishes(LEG)) == [new.id]
+
+
+def test_one_whose_name_another_has_now_is_there_again_with_its_record() -> None:
+    known = Heard()
+    old = container("web", id_="a" * 64, created=1)
+    known.show(old)
+    record = known.record(LEG, old)
+    known.take([container("web", id_="b" * 64, created=2)])
+    known.show(container("web", id_="b" * 64, created=2), old._replace(name="web-old"))
+    assert known.records["a" * 64, "br0net"] is record
+    assert sorted(wish.identity for wish in known.wishes(LEG).values()) == ["web", "web-old"]
+
+
+def test_names_that_were_exchanged_are_both_there() -> None:
+    known = Heard()
+    one, two = container("one"), container("two")
+    known.show(two, one)
+    known.show(two._replace(name="one"), one._replace(name="two"))
+    assert {id_: wish.identity for id_, wish in known.wishes(LEG).items()} == {"id-one": "two", "id-two": "one"}
+
+
 def test_dockers_address_is_the_one_that_the_network_shows_now() -> None:
     known = Heard()
     web = container("web", networks={"br0net": Endpoint(mac(7), ip("10.0.1.241"))})
