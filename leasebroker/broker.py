@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dhcpd.decision import Note
 from leasebroker import checks
 from leasebroker.caretaker import Caretaker
 from leasebroker.containers import Container, Network, Problem, Wish, is_transient
-from leasebroker.docker_feed import Engine, EngineError, Event, Feed, Line
+from leasebroker.docker_feed import Engine, EngineError, Event, Feed, Line, RefusedError
 from leasebroker.known import Known, Leg, Record
 from leasebroker.netns import GoneError, own_id, own_macs
 from leasebroker.pinner import Pinner
@@ -170,26 +170,31 @@ class Broker:
         if self._adopts:
             await self._caretaker.repair()
         networks = [leg.network for leg in self.known.legs]
-        self._own, containers, found = await self._listing.ask(partial(_everything, names=networks))
-        changed = self.known.replace(containers, found)
+        seen = await self._listing.ask(partial(_everything, names=networks))
+        self._own = seen.own
+        changed = self.known.replace(seen.containers, seen.networks, seen.unread)
         self.known.warn("engine", None)
-        self._check_networks()
+        self._open_spaces()
+        self._check_networks(seen.unclear)
         await self._lease_all(self.known.containers)
         for leg in self.known.legs:
             self._source.keep(leg.vlan, {wish.identity for wish in self.known.wishes(leg).values()})
-        self._open_spaces()
         self._looks += 1
         for one in self._spaces or ():
             one.is_visited &= changed.isdisjoint(one.members.values())
-        await self._visit_all("reconcile")
+        with suppress(RefusedError):  # of one network or container: the others are adopted all the same
+            await self._visit_all("reconcile")
         self.known.looked_at = time.time()
         if self._adopts and (pause := await self._caretaker.tend(self._loop.time())) is not None:
             self._loop.call_later(pause, self._is_look_due.set)
 
-    def _check_networks(self) -> None:
+    def _check_networks(self, unclear: Mapping[str, str]) -> None:
         filtered = _BR_NETFILTER.exists()
         for leg in self.known.legs:
-            problem = checks.network_problem(leg, self.known.networks.get(leg.network), filtered=filtered)
+            if (why := unclear.get(leg.network)) is not None:
+                problem: Problem | None = checks.unclear_network(leg, why)
+            else:
+                problem = checks.network_problem(leg, self.known.networks.get(leg.network), filtered=filtered)
             self.known.warn(f"network {leg.network}", problem)
 
     def _open_spaces(self) -> None:
@@ -250,15 +255,43 @@ class Broker:
                 await self._visit(one, path)
 
 
-def _everything(engine: Engine, names: Iterable[str]) -> tuple[frozenset[bytes], list[Container], list[Network]]:
-    """The router's own MACs, all containers but its own, and the networks of these names that are there."""
-    networks = [engine.network(name) for name in names]
+class _Seen(NamedTuple):
+    """What the engine shows."""
+
+    own: frozenset[bytes]
+    """The router's own MACs."""
+    containers: list[Container]
+    """All but the router's own."""
+    unread: dict[str, Problem]
+    """What is wrong with the containers that cannot be read, by their names."""
+    networks: list[Network]
+    """Those of the VLANs that are there."""
+    unclear: dict[str, str]
+    """Why the engine does not say what a network is like."""
+
+
+def _everything(engine: Engine, names: Iterable[str]) -> _Seen:
+    """Of the networks, those of these names."""
+    networks: list[Network] = []
+    unclear: dict[str, str] = {}
+    for name in names:
+        try:
+            network = engine.network(name)
+        except RefusedError as error:
+            unclear[name] = str(error)
+        else:
+            networks += [network] if network is not None else []
     own = frozenset(own_macs())
-    return own, _others(engine, own), [one for one in networks if one is not None]
+    containers, unread = engine.listing()
+    return _Seen(own, _without_own(containers, own), unread, networks, unclear)
 
 
 def _others(engine: Engine, own: frozenset[bytes], **filters: str) -> list[Container]:
+    return _without_own(engine.containers(**filters), own)
+
+
+def _without_own(found: Iterable[Container], own: frozenset[bytes]) -> list[Container]:
     """The containers but the router's own, which needs no lease: it is known by its id, or by its MACs."""
     id_ = own_id()
-    found = [one for one in engine.containers(**filters) if one.id != id_]
-    return [one for one in found if not any(end.mac in own for end in one.endpoints.values())]
+    others = [one for one in found if one.id != id_]
+    return [one for one in others if not any(end.mac in own for end in one.endpoints.values())]

@@ -20,19 +20,24 @@ def network_problem(leg: Leg, network: Network | None, *, filtered: bool) -> Pro
 
     ``filtered``: bridged frames pass the host's FORWARD chain (br_netfilter).
     """
-    create = f"docker network create {_options(leg)} {leg.network}"
     if network is None:
-        return Problem(f"Docker has no network {leg.network} for {leg.vlan}", create, ": ")
+        return Problem(f"Docker has no network {leg.network} for {leg.vlan}", _create(leg), ": ")
     wrong = next(differences(leg, network, filtered=filtered), None)
     if wrong is None:
         return None
-    return Problem(f"network {leg.network}: {wrong}", f"remove it and create it again: {create}")
+    return Problem(f"network {leg.network}: {wrong}", f"remove it and create it again: {_create(leg)}")
 
 
-def _options(leg: Leg) -> str:
+def unclear_network(leg: Leg, why: str) -> Problem:
+    """The engine does not say what a network is like: there are several of its name, or it cannot be read."""
+    cure = f"see with docker network ls that there is one of that name, created by {_create(leg)}"
+    return Problem(f"network {leg.network} of {leg.vlan}: {why}", cure)
+
+
+def _create(leg: Leg) -> str:
     landing = f" --ip-range {leg.landing}" if leg.landing is not None else ""
-    bridge = "com.docker.network.bridge"
-    return f"--subnet {leg.subnet} --gateway {dotted(leg.router)}{landing} -o {bridge}.inhibit_ipv4=true"
+    options = f"--gateway {dotted(leg.router)}{landing} -o com.docker.network.bridge.inhibit_ipv4=true"
+    return f"docker network create --subnet {leg.subnet} {options} {leg.network}"
 
 
 def differences(leg: Leg, network: Network, *, filtered: bool) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
@@ -95,6 +95,28 @@ class Wish(NamedTuple):
     problems: tuple[Problem, ...] = ()
 
 
+def read_containers(found: Iterable[Any]) -> tuple[list[Container], dict[str, Problem]]:
+    """The answer of ``GET /containers/json``, and what is wrong with those that cannot be read, by their names."""
+    read: list[Container] = []
+    unread: dict[str, Problem] = {}
+    for one in found:
+        try:
+            read.append(read_container(one))
+        except ValueError as error:
+            name = _shown_name(one)
+            what = f"container {name} has no lease: {error}"
+            unread[name] = Problem(what, "make it again with that in its usual form")
+    return read, unread
+
+
+def _shown_name(found: Any) -> str:
+    """Of one that is described in an unknown way."""
+    try:
+        return _own_name(found["Names"])
+    except (AttributeError, KeyError, TypeError, IndexError):
+        return str(found.get("Id"))[:12] if isinstance(found, dict) else "?"
+
+
 def read_container(found: Any) -> Container:
     """One object of ``GET /containers/json``."""
     try:
@@ -122,12 +144,22 @@ def _endpoint(found: Any) -> Endpoint:
 
 
 def _mac(text: str | None) -> bytes:
-    return bytes.fromhex((text or "").replace(":", ""))
+    """Docker takes, and on some engines shows, ``02-42-0a-00-01-05`` and ``0242.0a00.0105`` too."""
+    try:
+        return bytes.fromhex(re.sub("[:.-]", "", text or ""))
+    except ValueError:
+        raise ValueError(f"{text!r} is no MAC address") from None
 
 
 def _address(text: str | None) -> int:
-    """``10.0.1.20`` or ``10.0.1.20/24``"""
-    return int(IPv4Address(text.partition("/")[0])) if text else 0
+    """``10.0.1.20``, ``10.0.1.20/24`` or ``::ffff:10.0.1.20``"""
+    if not text:
+        return 0
+    found = ip_address(text.partition("/")[0])
+    address = found if isinstance(found, IPv4Address) else found.ipv4_mapped
+    if address is None:
+        raise ValueError(f"{text!r} is no IPv4 address")
+    return int(address)
 
 
 def read_network(found: Any) -> Network:
@@ -140,9 +172,9 @@ def read_network(found: Any) -> Network:
             str(found["Id"]),
             str(found["Name"]),
             str(found["Driver"]),
-            IPv4Network(pool["Subnet"]) if pool.get("Subnet") else None,
+            IPv4Network(pool["Subnet"], strict=False) if pool.get("Subnet") else None,
             _address(pool.get("Gateway")),
-            IPv4Network(pool["IPRange"]) if pool.get("IPRange") else None,
+            IPv4Network(pool["IPRange"], strict=False) if pool.get("IPRange") else None,
             bool(found.get("Internal")),
             dict(found.get("Options") or {}),
             tuple(_member(id_, one) for id_, one in members),

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import docker
 import requests
-from docker.errors import DockerException, NotFound
+from docker.errors import APIError, DockerException, NotFound
 
-from leasebroker.containers import Container, Network, read_container, read_network
+from leasebroker.containers import Container, Network, Problem, read_containers, read_network
 
 CALL_SECONDS = 30
 """After so long without an answer the engine counts as not there; it blocks some calls while a container starts."""
@@ -55,15 +55,22 @@ class Engine:
         return tuple(map(int, version.split("."))) >= (1, 44)
 
     def containers(self, **filters: str) -> list[Container]:
-        """All containers, or those that the filters (``id``, ``name``) select; does not wait for those that start."""
-        found = self._ask(lambda client: client.containers(all=True, filters=filters))
-        return [read_container(one) for one in found]
+        """All containers, or those that the filters (``id``, ``name``) select, without those that cannot be read; does
+        not wait for those that start."""
+        return self.listing(**filters)[0]
+
+    def listing(self, **filters: str) -> tuple[list[Container], dict[str, Problem]]:
+        """`containers`, and what is wrong with those that cannot be read, by their names."""
+        return read_containers(self._ask(lambda client: client.containers(all=True, filters=filters)))
 
     def network(self, name: str) -> Network | None:
+        """None when there is none. Raises `RefusedError` when there are several, or it cannot be read."""
         try:
             return read_network(self._ask(lambda client: client.inspect_network(name)))
         except NotFoundError:
             return None
+        except ValueError as error:
+            raise RefusedError(str(error)) from None
 
     def create_network(self, name: str, driver: str, pool: Mapping[str, str], **settings: Mapping[str, str]) -> None:
         """``pool`` is the one entry of ``IPAM.Config``; ``settings`` are ``options`` and ``labels``."""
@@ -132,7 +139,11 @@ class Line:
         self._thread.shutdown()
 
 
-class NotFoundError(EngineError):
+class RefusedError(EngineError):
+    """The engine is there, but has no answer to this question, or none that can be used."""
+
+
+class NotFoundError(RefusedError):
     """The engine knows no such container or network."""
 
 
@@ -149,11 +160,12 @@ def _explained(path: str) -> Iterator[None]:
         yield
     except NotFound as error:
         raise NotFoundError(str(error.explanation)) from None
+    except APIError as error:
+        raise RefusedError(f"the engine at {path}: {error.explanation or error}") from None
     except (DockerException, requests.RequestException, ValueError, OSError) as error:
         text = str(error)
         cure = next((cure.format(path) for sign, cure in _CURES.items() if sign in text), None)
-        explanation = getattr(error, "explanation", None)
-        raise EngineError(cure or f"the engine at {path}: {explanation or text}") from None
+        raise EngineError(cure or f"the engine at {path}: {text}") from None
 
 
 class Feed:

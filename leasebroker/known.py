@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import NamedTuple
@@ -79,6 +79,8 @@ class Known:
         self.records: dict[Key, Record] = {}
         self.counts: Counter[str] = Counter()
         self.warnings: dict[str, str] = {}
+        self._unread: frozenset[str] = frozenset()
+        """The names of the containers that could not be read."""
         self.pin_seconds = Histogram()
         """From the look that found a link without its lease until it has it."""
         self.looked_at: float | None = None
@@ -97,9 +99,12 @@ class Known:
                 if (record := self.records.get((one.id, network))) is not None:
                     record.state, record.name = one.state, one.name
 
-    def replace(self, containers: Iterable[Container], networks: Iterable[Network]) -> set[str]:
-        """What the engine says of all, the youngest first: what it does not name is gone. Returns the ids of those that
-        are new, or not as they were."""
+    def replace(
+        self, containers: Iterable[Container], networks: Iterable[Network], unread: Mapping[str, Problem] | None = None
+    ) -> set[str]:
+        """What the engine says of all, the youngest first: what it does not name is gone. ``unread``: what is wrong
+        with containers that cannot be read, by their names. Returns the ids of those that are new, or not as they were.
+        """
         containers = list(containers)[::-1]
         there_now = {one.id for one in containers}
         before, self.containers = self.containers, {}
@@ -111,6 +116,10 @@ class Known:
         there = {(id_, network) for id_, one in self.containers.items() for network in one.endpoints}
         for key in [key for key in self.records if key not in there or key[1] not in served]:
             self.warn(self.records.pop(key).title, None)
+        unread = unread or {}
+        for name in {*self._unread, *unread}:
+            self.warn(f"container {name}", unread.get(name))
+        self._unread = frozenset(unread)
         return {id_ for id_, one in self.containers.items() if before.get(id_) != one}
 
     def wishes(self, leg: Leg) -> dict[str, Wish]:

@@ -97,7 +97,9 @@ def test_the_second_claimant_of_an_identity_has_its_own_address(managed: Managed
 
 
 @pytest.mark.parametrize(
-    "option", [["--label", "lanward.address=10.0.1.77"], ["--ip", "10.0.1.77"]], ids=["label", "ip"]
+    "option",
+    [["--label", "lanward.address=10.0.1.77"], ["--ip", "10.0.1.77"], ["--ip", "::ffff:10.0.1.77"]],
+    ids=["label", "ip", "mapped"],
 )
 def test_an_address_that_is_asked_for_is_given_when_it_is_free(managed: Managed, option: list[str]) -> None:
     """Also outside the pools, and then for good."""
@@ -109,6 +111,17 @@ def test_an_address_that_is_asked_for_is_given_when_it_is_free(managed: Managed,
     managed.service.start()
     managed.edge.run("web")
     assert managed.lease("web") == IPv4Address("10.0.1.77")
+
+
+@pytest.mark.parametrize("mac", ["02-42-0a-00-01-55", "0242.0a00.0155"])
+def test_a_mac_may_be_written_as_docker_takes_it(managed: Managed, mac: str) -> None:
+    managed.engine.docker("create", "--name", "odd", "--network", "br0net", "--mac-address", mac, "lanward-test")
+    managed.start()
+    managed.edge.run("web")
+    managed.lease("web")
+    managed.engine.docker("start", "odd")
+    managed.lease("odd")
+    assert managed.container("odd")["mac"] == "02:42:0a:00:01:55"
 
 
 def test_an_address_that_is_anothers_is_not_given_nor_kept_on_the_link(managed: Managed) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 
+import docker
 import pytest
 
 from tests.docker.managed import Managed
@@ -48,6 +50,26 @@ def test_a_network_with_wrong_settings_is_named(managed: Managed, kind: str) -> 
     finally:
         managed.engine.remove_containers()
         managed.engine.docker("network", "rm", "br0net")
+
+
+def test_a_second_network_of_a_name_is_named_and_the_other_vlan_is_served(managed: Managed) -> None:
+    if managed.engine.version != "20.10":
+        pytest.skip("only old engines make a second network of one name")
+    managed.edge.run("web")
+    managed.edge.run("other", "br1net")
+    managed.engine.docker("create", "--name", "resting", "--network", "br1net", "lanward-test")
+    with closing(docker.APIClient(base_url=f"unix://{managed.engine.socket}")) as api:
+        second = api.create_network("br0net", "bridge", check_duplicate=False)["Id"]
+        try:
+            managed.start()
+            assert "network br0net of vlan1" in _warning(managed, "network br0net is ambiguous")
+            managed.lease("other", "br1net")
+            assert managed.adopted("resting", "br1net") == managed.container("resting", "br1net")["address"]
+        finally:
+            api.remove_network(second)
+    managed.service.reload(managed.edge.config())
+    managed.lease("web")
+    wait_until(lambda: managed.warnings() == [], 5, "the warning to go")
 
 
 def test_a_missing_network_is_named_and_found_when_it_is_made(managed: Managed) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from leasebroker.checks import lease_problems, network_problem
+from leasebroker.checks import lease_problems, network_problem, unclear_network
 from leasebroker.containers import Wish
 from tests.dhcpd.script import ip
 from tests.leasebroker.things import LEG, network
@@ -35,6 +35,13 @@ def test_a_network_that_is_right(changes: dict[str, Any], filtered: bool) -> Non
 
 def test_a_network_that_is_not_there_is_to_be_made() -> None:
     assert network_problem(LEG, None, filtered=False) == f"Docker has no network br0net for vlan1: {CREATE}"
+
+
+def test_a_network_of_which_there_are_two_is_to_be_made_clear() -> None:
+    problem = unclear_network(LEG, "network br0net is ambiguous")
+    assert problem.what == "network br0net of vlan1: network br0net is ambiguous"
+    assert "there is one of that name" in problem.cure
+    assert problem.endswith(CREATE)
 
 
 def test_without_a_landing_range_the_cure_names_none() -> None:

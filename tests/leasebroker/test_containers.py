@@ -15,6 +15,7 @@ from leasebroker.containers import (
     gateway_choice,
     is_transient,
     read_container,
+    read_containers,
     read_network,
     wishes,
 )
@@ -74,6 +75,7 @@ def test_what_the_engine_leaves_out_is_empty(changes: dict[str, Any], expected: 
         LISTED | {"Names": [7]}, LISTED | {"NetworkSettings": {"Networks": {"br0net": None}}},
         LISTED | {"NetworkSettings": {"Networks": {"br0net": {"MacAddress": "zz"}}}},
         LISTED | {"NetworkSettings": {"Networks": {"br0net": {"IPAddress": "10.0.1"}}}},
+        LISTED | {"NetworkSettings": {"Networks": {"br0net": {"IPAddress": "fd00::1"}}}},
         LISTED | {"NetworkSettings": {"Networks": {"br0net": {"IPAddress": ["10.0.1.1"]}}}},
         *({key: value for key, value in LISTED.items() if key != missing} for missing in ("Id", "State", "Names")),
     ],
@@ -81,6 +83,29 @@ def test_what_the_engine_leaves_out_is_empty(changes: dict[str, Any], expected: 
 def test_a_container_that_is_described_in_an_unknown_way_is_an_error(found: Any) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - what it says is the engine's answer
         read_container(found)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [
+        ({"MacAddress": "02-00-00-00-00-07"}, Endpoint(mac(7))),
+        ({"MacAddress": "0200.0000.0007"}, Endpoint(mac(7))),
+        ({"IPAMConfig": {"IPv4Address": "::ffff:10.0.1.50"}}, Endpoint(requested=ip("10.0.1.50"))),
+        ({"IPAddress": "10.0.1.240/24"}, Endpoint(address=ip("10.0.1.240"))),
+    ],
+)
+def test_macs_and_addresses_are_read_in_every_form_that_docker_takes(endpoint: Any, expected: Endpoint) -> None:
+    found = read_container(LISTED | {"NetworkSettings": {"Networks": {"br0net": endpoint}}})
+    assert found.endpoints == {"br0net": expected}
+
+
+def test_one_that_cannot_be_read_is_named_and_the_others_are_read() -> None:
+    odd = {"Id": "0123456789abcdef", "NetworkSettings": {"Networks": {"br0net": {"MacAddress": "zz"}}}}
+    read, unread = read_containers([LISTED | odd | {"Names": ["/odd"]}, LISTED, LISTED | odd | {"Names": [7]}, None])
+    assert read == [READ]
+    assert list(unread) == ["odd", "0123456789ab", "?"]
+    for word in ("container odd", "has no lease", "'zz' is no MAC address", "make it again"):
+        assert word in unread["odd"]
 
 
 INSPECTED = {
@@ -111,6 +136,11 @@ def test_a_network_is_read() -> None:
     assert read_network(INSPECTED) == READ_NETWORK
 
 
+def test_ranges_of_a_network_may_be_named_by_any_address_in_them() -> None:
+    pool = {"Subnet": "10.0.1.7/24", "IPRange": "10.0.1.241/28", "Gateway": "10.0.1.1"}
+    assert read_network(INSPECTED | {"IPAM": {"Config": [pool]}}) == READ_NETWORK
+
+
 @pytest.mark.parametrize("ipam", [None, {}, {"Config": None}, {"Config": []}, {"Config": [{"Subnet": "fd00::/64"}]}])
 def test_a_network_without_ipv4_has_no_subnet(ipam: Any) -> None:
     found = read_network(INSPECTED | {"IPAM": ipam, "Options": None, "Containers": None})
@@ -121,7 +151,7 @@ def test_a_network_without_ipv4_has_no_subnet(ipam: Any) -> None:
     "found",
     [
         None, {}, [], INSPECTED | {"IPAM": "none"}, INSPECTED | {"Containers": {"a": {}}},
-        INSPECTED | {"IPAM": {"Config": [{"Subnet": "10.0.1.7/24"}]}}, INSPECTED | {"Containers": {"a": None}},
+        INSPECTED | {"IPAM": {"Config": [{"Subnet": "10.0.1.7/33"}]}}, INSPECTED | {"Containers": {"a": None}},
         INSPECTED | {"IPAM": {"Config": [{"Subnet": "10.0.1.0/24", "Gateway": "router"}]}},
     ],
 )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dhcpd.decision import Note
-from leasebroker.containers import Container, Endpoint, Member
+from leasebroker.containers import Container, Endpoint, Member, Problem
 from leasebroker.known import Known
 from tests.dhcpd.script import ip, mac
 from tests.leasebroker.things import LEG, LEG2, container, network
@@ -136,6 +136,17 @@ def test_dockers_address_is_the_one_that_the_network_shows_now() -> None:
     known.networks["br0net"] = network(members=members[:1])
     assert known.docker_address(LEG, web) == ip("10.0.1.241")
     assert known.docker_address(LEG, container("web")) == 0
+
+
+def test_containers_that_cannot_be_read_are_named_for_as_long_as_they_are_there() -> None:
+    known = Heard()
+    problem = Problem("container odd has no lease", "make it again")
+    for unread in ({"odd": problem}, {"odd": problem}):
+        known.replace([container("web")], [network()], unread)
+        assert known.warnings == {"container odd": problem}
+    assert len(known.notes) == 1
+    known.show(container("web"))
+    assert known.warnings == {}
 
 
 def test_a_warning_is_logged_once_for_as_long_as_it_stands() -> None:
