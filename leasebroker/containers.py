@@ -190,11 +190,12 @@ def _member(id_: str, found: Any) -> Member:
 
 def wishes(containers: Iterable[Container], network: str) -> dict[str, Wish]:
     """What each container on a network asks for, by its id. An identity belongs to the container that was created
-    first, of one second to the one that comes first; one that claims it as well goes by its own name."""
+    first, of one second to the one that comes first; one that claims it as well goes by its own name. One that Compose is
+    replacing comes last: what it had is the new one's."""
     found: dict[str, Wish] = {}
     owners: dict[str, str] = {}
     there = [one for one in containers if network in one.endpoints]
-    for one in sorted(there, key=lambda one: one.created):
+    for one in sorted(there, key=lambda one: (is_transient(one), one.created)):
         wish = _wish(one, network)
         if (owner := owners.get(wish.identity)) is not None:
             wish = _second(one, wish, owner, owners)

@@ -280,6 +280,14 @@ def test_names_that_compose_gives_for_the_time_being(name: str, labels: dict[str
     assert is_transient(container(name)._replace(labels=labels)) is expected
 
 
+def test_a_container_that_compose_replaces_gives_its_identity_to_the_new_one() -> None:
+    compose = {"com.docker.compose.project": "shop", "lanward.identity": "gps"}
+    old = container("0123456789ab_shop_web_1", created=1, state="exited")._replace(labels=compose)
+    new = container("shop_web_1", created=2, state="created")._replace(labels=compose)
+    found = wishes([old, new], "br0net")
+    assert (found[new.id].identity, found[new.id].problems) == ("gps", ())
+
+
 # -- the default route
 
 LEGS = [("vlan1", "br0net"), ("vlan2", "br1net"), ("vlan3", "br2net")]
