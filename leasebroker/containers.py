@@ -13,7 +13,7 @@ from leasebroker.identity import container_name
 IDENTITY, ADDRESS, HOSTNAME, GATEWAY = "lanward.identity", "lanward.address", "lanward.hostname", "lanward.gateway"
 """Labels that a container may have."""
 
-_TRANSIENT = re.compile("[0-9a-f]{12}_")
+_TEMPORARY = re.compile("[0-9a-f]{12}_([a-zA-Z0-9][a-zA-Z0-9_.-]+)")
 
 AT_REST = frozenset({"created", "exited"})
 STARTED = frozenset({"running", "paused"})
@@ -190,12 +190,12 @@ def _member(id_: str, found: Any) -> Member:
 
 def wishes(containers: Iterable[Container], network: str) -> dict[str, Wish]:
     """What each container on a network asks for, by its id. An identity belongs to the container that was created
-    first, of one second to the one that comes first; one that claims it as well goes by its own name. One that Compose is
-    replacing comes last: what it had is the new one's."""
+    first, of one second to the one that comes first; one that claims it as well goes by its own name. One that has
+    Compose's name for the time being comes last: what it had is the new one's."""
     found: dict[str, Wish] = {}
     owners: dict[str, str] = {}
     there = [one for one in containers if network in one.endpoints]
-    for one in sorted(there, key=lambda one: (is_transient(one), one.created)):
+    for one in sorted(there, key=lambda one: (_lasting_name(one) != one.name, one.created)):
         wish = _wish(one, network)
         if (owner := owners.get(wish.identity)) is not None:
             wish = _second(one, wish, owner, owners)
@@ -206,7 +206,7 @@ def wishes(containers: Iterable[Container], network: str) -> dict[str, Wish]:
 
 def _wish(one: Container, network: str) -> Wish:
     problems: list[Problem] = []
-    identity = _label(one, IDENTITY, container_name, problems) or one.name
+    identity = _label(one, IDENTITY, container_name, problems) or _lasting_name(one)
     address = _label(one, ADDRESS, _labelled_address, problems) or one.endpoints[network].requested or None
     hostname = one.labels.get(HOSTNAME) or identity
     return Wish(identity, hostname, address, tuple(problems))
@@ -243,9 +243,16 @@ def _second(one: Container, wish: Wish, owner: str, owners: Mapping[str, str]) -
 
 
 def is_transient(one: Container) -> bool:
-    """Whether Compose is replacing the container and has given it a name for the time being, ``ID_name``: a new one
-    until it starts, an old one before it goes."""
-    return "com.docker.compose.project" in one.labels and _TRANSIENT.match(one.name) is not None
+    """Whether Compose is replacing the container and has given it a name for the time being: a new one until it starts,
+    an old one before it goes."""
+    return one.state not in STARTED and _lasting_name(one) != one.name
+
+
+def _lasting_name(one: Container) -> str:
+    """The name without what Compose puts before it for the time being, as ``ID_name``. One that is left with that when
+    Compose is interrupted is started later as it is."""
+    found = _TEMPORARY.fullmatch(one.name) if "com.docker.compose.project" in one.labels else None
+    return one.name if found is None else found[1]
 
 
 def gateway_choice(one: Container, legs: Iterable[tuple[str, str]]) -> str | None:

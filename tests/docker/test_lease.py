@@ -86,6 +86,19 @@ def test_the_identity_label_goes_before_the_name(managed: Managed) -> None:
     assert [row["container"] for row in managed.service.leases() if row["address"] == str(first)] == ["web"]
 
 
+def test_what_compose_leaves_with_a_name_for_the_time_being_has_its_lease(managed: Managed) -> None:
+    """An interrupted replacement: the new container is started later as it is."""
+    compose = ("--label", "com.docker.compose.project=shop")
+    managed.start()
+    managed.edge.run("shop-web-1", "br0net", *compose)
+    first = managed.lease("shop-web-1")
+    left = f"{managed.container('shop-web-1')['id'][:12]}_shop-web-1"
+    managed.engine.docker("create", "--name", left, "--network", "br0net", *compose, "lanward-test")
+    managed.engine.docker("rm", "--force", "shop-web-1")
+    managed.engine.docker("start", left)
+    assert managed.lease(left) == first
+
+
 def test_the_second_claimant_of_an_identity_has_its_own_address(managed: Managed) -> None:
     managed.start()
     managed.edge.run("web")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from leasebroker.containers import (
+    AT_REST,
     Container,
     Endpoint,
     Member,
@@ -265,23 +266,41 @@ def test_all_labels_that_are_no_good_are_named() -> None:
 # -- Compose
 
 
+COMPOSE = {"com.docker.compose.project": "shop"}
+
+
 @pytest.mark.parametrize(
     ("name", "labels", "expected"),
     [
-        ("0123456789ab_shop_web_1", {"com.docker.compose.project": "shop"}, True),
+        ("0123456789ab_shop_web_1", COMPOSE, True),
         ("0123456789ab_shop_web_1", {}, False),
-        ("shop_web_1", {"com.docker.compose.project": "shop"}, False),
-        ("0123456789_shop_web_1", {"com.docker.compose.project": "shop"}, False),
-        ("0123456789ag_shop_web_1", {"com.docker.compose.project": "shop"}, False),
-        ("shop_0123456789ab_web", {"com.docker.compose.project": "shop"}, False),
+        ("shop_web_1", COMPOSE, False),
+        ("0123456789_shop_web_1", COMPOSE, False),
+        ("0123456789ag_shop_web_1", COMPOSE, False),
+        ("shop_0123456789ab_web", COMPOSE, False),
+        ("0123456789ab__", COMPOSE, False),
     ],
 )
-def test_names_that_compose_gives_for_the_time_being(name: str, labels: dict[str, str], expected: bool) -> None:
-    assert is_transient(container(name)._replace(labels=labels)) is expected
+@pytest.mark.parametrize("state", ["created", "exited", "running", "paused"])
+def test_names_that_compose_gives_for_the_time_being(
+    name: str, labels: dict[str, str], expected: bool, state: str
+) -> None:
+    """Until the container runs: it was left with that name, and may have it for long."""
+    is_at_rest = state in AT_REST
+    assert is_transient(container(name, state=state)._replace(labels=labels)) is (expected and is_at_rest)
+
+
+def test_one_that_runs_by_composes_name_for_the_time_being_is_known_by_its_own() -> None:
+    left = container("0123456789ab_shop_web_1")._replace(labels=COMPOSE)
+    assert identities(left) == {left.id: "shop_web_1"}
+    new = container("shop_web_1", created=200)._replace(labels=COMPOSE)
+    assert identities(left._replace(state="exited"), new)[new.id] == "shop_web_1"
+    both = identities(left, new)
+    assert both[new.id] == "shop_web_1" != both[left.id]
 
 
 def test_a_container_that_compose_replaces_gives_its_identity_to_the_new_one() -> None:
-    compose = {"com.docker.compose.project": "shop", "lanward.identity": "gps"}
+    compose = COMPOSE | {"lanward.identity": "gps"}
     old = container("0123456789ab_shop_web_1", created=1, state="exited")._replace(labels=compose)
     new = container("shop_web_1", created=2, state="created")._replace(labels=compose)
     found = wishes([old, new], "br0net")
