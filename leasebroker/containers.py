@@ -188,20 +188,37 @@ def _member(id_: str, found: Any) -> Member:
     return Member(id_, str(found["Name"]), _mac(found.get("MacAddress")), _address(found.get("IPv4Address")))
 
 
-def wishes(containers: Iterable[Container], network: str) -> dict[str, Wish]:
+def wishes(
+    containers: Iterable[Container], network: str, held: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Wish]:
     """What each container on a network asks for, by its id. An identity belongs to the container that was created
     first, of one second to the one that comes first; one that claims it as well goes by its own name. One that has
-    Compose's name for the time being comes last: what it had is the new one's."""
+    Compose's name for the time being comes last: what it had is the new one's.
+
+    ``held``: what they go by now, by their ids. One that runs keeps that for as long as it may have it.
+    """
+    there = [(one, _wish(one, network)) for one in containers if network in one.endpoints]
+    kept = {
+        one.id: held[one.id]
+        for one, wish in there
+        if one.state in STARTED and held.get(one.id) in _allowed(one, wish, network)
+    }
+    there.sort(key=lambda each: (each[0].id not in kept, _lasting_name(each[0]) != each[0].name, each[0].created))
     found: dict[str, Wish] = {}
     owners: dict[str, str] = {}
-    there = [one for one in containers if network in one.endpoints]
-    for one in sorted(there, key=lambda one: (_lasting_name(one) != one.name, one.created)):
-        wish = _wish(one, network)
-        if (owner := owners.get(wish.identity)) is not None:
-            wish = _second(one, wish, owner, owners)
-        owners[wish.identity] = one.name
-        found[one.id] = wish
+    for one, wish in there:
+        free = [identity for identity in _allowed(one, wish, network) if identity not in owners]
+        identity = kept[one.id] if kept.get(one.id) in free else free[0]
+        is_second = identity != wish.identity
+        found[one.id] = _second(one, wish, identity, owners.get(wish.identity)) if is_second else wish
+        owners[identity] = one.name
     return found
+
+
+def _allowed(one: Container, wish: Wish, network: str) -> tuple[str, ...]:
+    """The identities that a container may go by, the best first. The last is no other's: no label has ``@`` in it."""
+    name = _lasting_name(one)
+    return wish.identity, name, f"{name}@{network}", f"{one.name}@{network}"
 
 
 def _wish(one: Container, network: str) -> Wish:
@@ -232,13 +249,13 @@ def _labelled_address(text: str) -> int:
         raise ValueError("expected an IPv4 address such as 10.0.1.20") from None
 
 
-def _second(one: Container, wish: Wish, owner: str, owners: Mapping[str, str]) -> Wish:
-    identity = one.name if one.name not in owners else f"{one.name}@{one.id[:12]}"
-    problem = Problem(
-        f"container {one.name} claims the identity {wish.identity} of container {owner}: it has an address of its own, "
-        f"as {identity}",
-        f"give it another label {IDENTITY}",
-    )
+def _second(one: Container, wish: Wish, identity: str, owner: str | None) -> Wish:
+    """``owner`` None: it is gone, or goes by another identity by now."""
+    whose, cure = "that another had when it came", "start it again to have that one's address"
+    if owner is not None:
+        whose, cure = f"of container {owner}", f"give it another label {IDENTITY}"
+    claims = f"container {one.name} claims the identity {wish.identity} {whose}"
+    problem = Problem(f"{claims}: it has an address of its own, as {identity}", cure)
     return wish._replace(identity=identity, address=None, problems=(*wish.problems, problem))
 
 

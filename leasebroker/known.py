@@ -124,7 +124,8 @@ class Known:
 
     def wishes(self, leg: Leg) -> dict[str, Wish]:
         """What each container on a VLAN asks for, by its id."""
-        return wishes(self.containers.values(), leg.network)
+        held = {id_: one.identity for (id_, network), one in self.records.items() if network == leg.network}
+        return wishes(self.containers.values(), leg.network, held)
 
     def record(self, leg: Leg, one: Container) -> Record:
         """The record of a container on a VLAN, made when there is none."""

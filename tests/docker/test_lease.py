@@ -86,6 +86,32 @@ def test_the_identity_label_goes_before_the_name(managed: Managed) -> None:
     assert [row["container"] for row in managed.service.leases() if row["address"] == str(first)] == ["web"]
 
 
+def test_who_runs_keeps_its_address_when_the_other_claimant_is_made_again(managed: Managed) -> None:
+    claim = ("--label", "lanward.identity=gps")
+    managed.start()
+    before = {}
+    for name in ("one", "two"):
+        managed.edge.run(name, "br0net", *claim)
+        before[name] = managed.lease(name)
+    for _ in range(2):
+        managed.engine.docker("rm", "--force", "one")
+        wait_until(lambda: not managed.container("one"), 5, "its removal to be seen")
+        managed.edge.run("one", "br0net", *claim)
+        assert {name: managed.lease(name) for name in before} == before
+
+
+def test_a_container_whose_name_is_claimed_by_another_has_one_address(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("other", "br0net", "--label", "lanward.identity=web")
+    managed.lease("other")
+    found = set()
+    for _ in range(3):
+        managed.edge.run("web")
+        found.add(managed.lease("web"))
+        managed.engine.docker("rm", "--force", "web")
+    assert len(found) == 1
+
+
 def test_what_compose_leaves_with_a_name_for_the_time_being_has_its_lease(managed: Managed) -> None:
     """An interrupted replacement: the new container is started later as it is."""
     compose = ("--label", "com.docker.compose.project=shop")

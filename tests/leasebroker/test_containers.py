@@ -206,7 +206,7 @@ def test_of_one_second_the_one_that_is_listed_first_has_the_identity() -> None:
 def test_a_name_that_another_claims_belongs_to_whoever_was_first() -> None:
     thief = container("thief", created=1, labels={"identity": "web"})
     web = container("web", id_="0123456789abcdef", created=2)
-    assert identities(thief, web) == {"id-thief": "web", "0123456789abcdef": "web@0123456789ab"}
+    assert identities(thief, web) == {"id-thief": "web", "0123456789abcdef": "web@br0net"}
     assert identities(thief._replace(created=3), web) == {"0123456789abcdef": "web", "id-thief": "thief"}
 
 
@@ -215,6 +215,41 @@ def test_many_that_claim_one_identity_have_one_each() -> None:
     found = identities(*there)
     assert found["id-c0"] == "c3"
     assert len(set(found.values())) == 6
+
+
+def held(*containers: Container, **identities: str) -> list[str]:
+    """What they go by, in their order, when some go by ``identities`` already."""
+    found = wishes(containers, "br0net", {f"id-{name}": identity for name, identity in identities.items()})
+    return [found[one.id].identity for one in containers]
+
+
+def test_one_that_runs_keeps_what_it_goes_by() -> None:
+    one, two = (container(name, created=at, labels={"identity": "gps"}) for at, name in enumerate(("one", "two")))
+    assert held(one, two) == ["gps", "two"]
+    assert held(one, two, two="gps") == ["one", "gps"]
+    assert held(two, two="two") == ["two"]
+    assert held(one._replace(created=5), two, two="two") == ["gps", "two"]
+    assert held(container("web"), two, web="web@br0net") == ["web@br0net", "gps"]
+
+
+def test_one_that_does_not_run_has_what_it_claims_when_that_is_free() -> None:
+    two = container("two", labels={"identity": "gps"}, state="exited")
+    assert held(two, two="two") == ["gps"]
+    assert held(container("one", created=1, labels={"identity": "gps"}), two, two="gps") == ["gps", "two"]
+
+
+def test_what_is_not_a_containers_any_more_is_not_kept() -> None:
+    assert held(container("shop"), shop="web") == ["shop"]
+    assert held(container("shop"), shop="") == ["shop"]
+    one, two = (container(name, created=at, labels={"identity": "gps"}) for at, name in enumerate(("one", "two")))
+    assert held(one, two, two="web") == ["gps", "two"]
+
+
+def test_who_keeps_another_identity_than_the_one_it_claims_is_named() -> None:
+    found = wishes([container("two", labels={"identity": "gps"})], "br0net", {"id-two": "two"})
+    (problem,) = found["id-two"].problems
+    for word in ("container two", "identity gps", "as two", "start it again"):
+        assert word in problem
 
 
 # -- labels
