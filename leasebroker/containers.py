@@ -278,8 +278,22 @@ def gateway_choice(one: Container, legs: Iterable[tuple[str, str]]) -> str | Non
     ``legs`` are (VLAN, network) in the order of the configuration. The label ``lanward.gateway`` is ``false``, or names
     a VLAN or a network.
     """
-    candidates = [(vlan, network) for vlan, network in legs if network in one.endpoints]
-    label = one.labels.get(GATEWAY)
-    if label == "false" or not candidates:
+    candidates = [leg for leg in legs if leg[1] in one.endpoints]
+    if _keeps_docker_route(one) or not candidates:
         return None
-    return next((network for vlan, network in candidates if label in (vlan, network)), candidates[0][1])
+    return next((leg[1] for leg in candidates if one.labels.get(GATEWAY) in leg), candidates[0][1])
+
+
+def _keeps_docker_route(one: Container) -> bool:
+    return one.labels.get(GATEWAY, "").lower() == "false"
+
+
+def gateway_problem(one: Container, legs: Iterable[tuple[str, str]]) -> Problem | None:
+    """What is wrong with the label that `gateway_choice` reads."""
+    label = one.labels.get(GATEWAY)
+    candidates = [leg for leg in legs if leg[1] in one.endpoints]
+    if label is None or _keeps_docker_route(one) or not candidates or any(label in leg for leg in candidates):
+        return None
+    expected = ", ".join(vlan for vlan, _ in candidates)
+    what = f"container {one.name}: label {GATEWAY}={label!r}: expected a VLAN that it is on ({expected}), or false"
+    return Problem(what, f"its default route goes by {candidates[0][0]} until it is corrected")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dhcpd.decision import Note
 from dhcpd.histogram import Histogram
 from dhcpd.pool import dotted
-from leasebroker.containers import STARTED, Container, Network, Problem, Wish, wishes
+from leasebroker.containers import STARTED, Container, Network, Problem, Wish, gateway_problem, wishes
 
 
 class Leg(NamedTuple):
@@ -125,7 +125,12 @@ class Known:
     def wishes(self, leg: Leg) -> dict[str, Wish]:
         """What each container on a VLAN asks for, by its id."""
         held = {id_: one.identity for (id_, network), one in self.records.items() if network == leg.network}
-        return wishes(self.containers.values(), leg.network, held)
+        found = wishes(self.containers.values(), leg.network, held)
+        legs = [(leg.vlan, leg.network) for leg in self.legs]
+        for id_, wish in found.items():
+            if (problem := gateway_problem(self.containers[id_], legs)) is not None:
+                found[id_] = wish._replace(problems=(*wish.problems, problem))
+        return found
 
     def record(self, leg: Leg, one: Container) -> Record:
         """The record of a container on a VLAN, made when there is none."""

@@ -205,6 +205,14 @@ def test_the_gateway_label_chooses_the_way_out(managed: Managed) -> None:
     managed.engine.docker("network", "rm", "a-third")
 
 
+def test_a_gateway_label_that_names_no_vlan_is_named(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("web", "br0net", "--label", "lanward.gateway=vlna2")
+    managed.lease("web")
+    (warning,) = managed.warnings()
+    assert "label lanward.gateway='vlna2'" in warning
+
+
 def test_docker_may_keep_the_way_out(managed: Managed) -> None:
     managed.start()
     managed.edge.run("own", "br0net", "--label", "lanward.gateway=false")

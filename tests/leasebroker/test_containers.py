@@ -14,6 +14,7 @@ from leasebroker.containers import (
     Member,
     Network,
     gateway_choice,
+    gateway_problem,
     is_transient,
     read_container,
     read_containers,
@@ -357,6 +358,7 @@ LEGS = [("vlan1", "br0net"), ("vlan2", "br1net"), ("vlan3", "br2net")]
         (["br1net", "br0net"], "vlan3", "br0net"),
         (["br1net", "br0net"], "", "br0net"),
         (["br1net", "br0net"], "false", None),
+        (["br1net", "br0net"], "False", None),
         (["br1net", "bridge"], None, "br1net"),
         (["br1net", "bridge"], "bridge", "br1net"),
         (["bridge"], None, None),
@@ -366,3 +368,21 @@ LEGS = [("vlan1", "br0net"), ("vlan2", "br1net"), ("vlan3", "br2net")]
 def test_by_whose_router_the_default_route_goes(networks: list[str], label: str | None, expected: str | None) -> None:
     labels = {} if label is None else {"gateway": label}
     assert gateway_choice(container(networks=networks, labels=labels), LEGS) == expected
+
+
+@pytest.mark.parametrize("label", [None, "false", "FALSE", "vlan1", "br1net"])
+def test_a_gateway_label_that_is_good(label: str | None) -> None:
+    labels = {} if label is None else {"gateway": label}
+    assert gateway_problem(container(networks=["br1net", "br0net"], labels=labels), LEGS) is None
+
+
+@pytest.mark.parametrize("label", ["vlna2", "", "vlan3", "br2net", "true"])
+def test_a_gateway_label_that_is_wrong_is_named(label: str) -> None:
+    problem = gateway_problem(container(networks=["br1net", "br0net"], labels={"gateway": label}), LEGS)
+    assert problem is not None
+    for word in ("container web", f"lanward.gateway={label!r}", "(vlan1, vlan2)", "false", "goes by vlan1"):
+        assert word in problem
+
+
+def test_a_gateway_label_of_a_container_on_no_vlan_is_not_ours() -> None:
+    assert gateway_problem(container(networks=["bridge"], labels={"gateway": "eth1"}), LEGS) is None

@@ -126,6 +126,18 @@ def test_names_that_were_exchanged_are_both_there() -> None:
     assert {id_: wish.identity for id_, wish in known.wishes(LEG).items()} == {"id-one": "two", "id-two": "one"}
 
 
+def test_a_wrong_gateway_label_is_a_problem_of_the_wish() -> None:
+    known = Heard()
+    known.show(
+        container("web", labels={"gateway": "vlna2", "address": "?"}), container("db", labels={"gateway": "vlan1"})
+    )
+    found = known.wishes(LEG)
+    assert [problem.partition("=")[0] for problem in found["id-web"].problems] == [
+        "container web: label lanward.address", "container web: label lanward.gateway",
+    ]  # fmt: skip
+    assert found["id-db"].problems == ()
+
+
 def test_dockers_address_is_the_one_that_the_network_shows_now() -> None:
     known = Heard()
     web = container("web", networks={"br0net": Endpoint(mac(7), ip("10.0.1.241"))})
