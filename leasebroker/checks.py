@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from leasebroker.known import Leg
 
 _ICC = "com.docker.network.bridge.enable_icc"
+_INHIBIT = "com.docker.network.bridge.inhibit_ipv4"
+_TRUE = frozenset({"true", "t", "1"})
+"""As the engine reads an option, in any case."""
 
 
 def network_problem(leg: Leg, network: Network | None, *, filtered: bool) -> Problem | None:
@@ -36,7 +39,7 @@ def unclear_network(leg: Leg, why: str) -> Problem:
 
 def _create(leg: Leg) -> str:
     landing = f" --ip-range {leg.landing}" if leg.landing is not None else ""
-    options = f"--gateway {dotted(leg.router)}{landing} -o com.docker.network.bridge.inhibit_ipv4=true"
+    options = f"--gateway {dotted(leg.router)}{landing} -o {_INHIBIT}=true"
     return f"docker network create --subnet {leg.subnet} {options} {leg.network}"
 
 
@@ -54,6 +57,8 @@ def differences(leg: Leg, network: Network, *, filtered: bool) -> Iterator[str]:
         yield "it is --internal, which drops DHCP broadcasts"
     if filtered and network.options.get(_ICC) == "false":
         yield "inter-container communication is off (enable_icc=false), which drops frames between its ports"
+    if network.driver == "bridge" and (value := network.options.get(_INHIBIT, "not set")).lower() not in _TRUE:
+        yield f"its {_INHIBIT} is {value}, not true"  # the host would have the router's address
 
 
 def lease_problems(leg: Leg, container: str, wish: Wish, address: int | None) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ import docker
 import pytest
 
 from tests.docker.managed import Managed
+from tests.lab import netns
 from tests.lab.clients import Udhcpc
 from tests.lab.netns import wait_until
 
@@ -26,6 +27,7 @@ WRONG = {
     "landing-in-pool": ([*GOOD[:2], "--ip-range=10.0.1.96/27", *GOOD[3:]], "is outside the landing range"),
     "gateway": ([GOOD[0], "--gateway=10.0.1.254", *GOOD[2:]], "its gateway is 10.0.1.254"),
     "internal": ([*GOOD, "--internal"], "it is --internal"),
+    "host": (GOOD[:4], "inhibit_ipv4 is not set"),
 }
 
 
@@ -50,6 +52,7 @@ def test_a_network_with_wrong_settings_is_named(managed: Managed, kind: str) -> 
     finally:
         managed.engine.remove_containers()
         managed.engine.docker("network", "rm", "br0net")
+        netns.batch(["addr flush dev br0"], managed.edge.truck.netns("host"))  # which the engine leaves there
 
 
 def test_a_second_network_of_a_name_is_named_and_the_other_vlan_is_served(managed: Managed) -> None:

@@ -16,7 +16,8 @@ CREATE = (
     "docker network create --subnet 10.0.1.0/24 --gateway 10.0.1.1 --ip-range 10.0.1.240/28 "
     "-o com.docker.network.bridge.inhibit_ipv4=true br0net"
 )
-NO_ICC = {"com.docker.network.bridge.enable_icc": "false"}
+INHIBIT = "com.docker.network.bridge.inhibit_ipv4"
+NO_ICC = {INHIBIT: "true", "com.docker.network.bridge.enable_icc": "false"}
 
 
 @pytest.mark.parametrize(
@@ -25,8 +26,9 @@ NO_ICC = {"com.docker.network.bridge.enable_icc": "false"}
         ({}, True),
         ({"landing": IPv4Network("10.0.1.240/29")}, True),
         ({"options": NO_ICC}, False),
-        ({"options": {"com.docker.network.bridge.enable_icc": "true"}}, True),
-        ({"driver": "macvlan"}, True),
+        ({"options": NO_ICC | {"com.docker.network.bridge.enable_icc": "true"}}, True),
+        ({"options": {INHIBIT: "1"}}, True),
+        ({"driver": "macvlan", "options": {}}, True),
     ],
 )
 def test_a_network_that_is_right(changes: dict[str, Any], filtered: bool) -> None:
@@ -61,8 +63,10 @@ def test_without_a_landing_range_the_cure_names_none() -> None:
         ({"landing": IPv4Network("10.0.1.128/25")}, ["10.0.1.128/25", "10.0.1.240/28"]),
         ({"internal": True}, ["--internal", "DHCP"]),
         ({"options": NO_ICC}, ["enable_icc=false"]),
+        ({"options": {}}, [f"its {INHIBIT} is not set, not true"]),
+        ({"options": {INHIBIT: "false"}}, [f"{INHIBIT} is false, not true"]),
     ],
-    ids=["subnet", "no subnet", "gateway", "no gateway", "no range", "range", "internal", "icc"],
+    ids=["subnet", "no subnet", "gateway", "no gateway", "no range", "range", "internal", "icc", "inhibit", "host"],
 )
 def test_a_network_that_is_wrong(changes: dict[str, Any], words: list[str]) -> None:
     problem = network_problem(LEG, network(**changes), filtered=True)
