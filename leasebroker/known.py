@@ -79,8 +79,6 @@ class Known:
         self.records: dict[Key, Record] = {}
         self.counts: Counter[str] = Counter()
         self.warnings: dict[str, str] = {}
-        self._unread: frozenset[str] = frozenset()
-        """The names of the containers that could not be read."""
         self.pin_seconds = Histogram()
         """From the look that found a link without its lease until it has it."""
         self.looked_at: float | None = None
@@ -97,6 +95,8 @@ class Known:
             self.seen_at[one.id] = now
             for network in one.endpoints:
                 if (record := self.records.get((one.id, network))) is not None:
+                    if record.name != one.name:
+                        self._forget(record.title)
                     record.state, record.name = one.state, one.name
 
     def replace(
@@ -115,12 +115,18 @@ class Known:
         served = {leg.network for leg in self.legs}
         there = {(id_, network) for id_, one in self.containers.items() for network in one.endpoints}
         for key in [key for key in self.records if key not in there or key[1] not in served]:
-            self.warn(self.records.pop(key).title, None)
-        unread = unread or {}
-        for name in {*self._unread, *unread}:
-            self.warn(f"container {name}", unread.get(name))
-        self._unread = frozenset(unread)
+            self._forget(self.records.pop(key).title)
+        unread = {f"container {name}": problem for name, problem in (unread or {}).items()}
+        for title, problem in unread.items():
+            self.warn(title, problem)
+        titles = {one.title for one in self.records.values()} | unread.keys() | {f"network {name}" for name in served}
+        for title in {_title(key) for key in self.warnings} - titles - {""}:
+            self._forget(title)
         return {id_ for id_, one in self.containers.items() if before.get(id_) != one}
+
+    def _forget(self, title: str) -> None:
+        """All that is wrong with a container on a network, or with a network."""
+        self.warnings = {key: text for key, text in self.warnings.items() if _title(key) != title}
 
     def wishes(self, leg: Leg) -> dict[str, Wish]:
         """What each container on a VLAN asks for, by its id."""
@@ -152,9 +158,18 @@ class Known:
         self.log(Note(level, event, fields))
 
     def warn(self, key: str, text: str | None) -> None:
-        """What is wrong with ``key``, None when nothing is. In the log once for as long as it is so."""
+        """What is wrong with ``key``, None when nothing is. In the log once for as long as it is so.
+
+        A key that ends with a record's title, or with ``network`` and a name, goes with that.
+        """
         if text is None:
             self.warnings.pop(key, None)
         elif self.warnings.get(key) != text:
             self.warnings[key] = text
             self.log(Note("warning", "containers", {"what": text}))
+
+
+def _title(key: str) -> str:
+    """What in the key of a warning names a container on a network, or a network; empty when it is about neither."""
+    at = max(key.find("container "), 0)
+    return key[at:] if key.startswith(("container ", "network "), at) else ""

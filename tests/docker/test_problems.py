@@ -85,6 +85,26 @@ def test_a_missing_network_is_named_and_found_when_it_is_made(managed: Managed) 
     wait_until(lambda: managed.warnings() == [], 5, "the warning to go")
 
 
+def test_warnings_go_with_the_container_and_with_its_name(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("one", "br0net", "--label", "lanward.address=here")
+    _warning(managed, "container one: label")
+    managed.engine.docker("rename", "one", "two")
+    _warning(managed, "container two: label")
+    assert len(managed.warnings()) == 1
+    managed.engine.docker("rm", "--force", "two")
+    wait_until(lambda: managed.warnings() == [], 5, "the warning to go")
+
+
+def test_the_warning_about_a_network_goes_when_it_is_not_configured_any_more(managed: Managed) -> None:
+    managed.engine.docker("network", "rm", "br1net")
+    managed.start()
+    _warning(managed, "Docker has no network br1net")
+    config = managed.edge.config().replace('network = "br1net"\n', "").replace('landing = "10.0.2.240/28"\n', "")
+    managed.service.reload(config)
+    wait_until(lambda: managed.warnings() == [], 5, "the warning to go")
+
+
 def test_without_a_socket_devices_are_served(managed: Managed, tmp_path: object) -> None:
     config = re.sub("socket = .*", f'socket = "{tmp_path}/none.sock"', managed.edge.config())
     managed.service.start(config)

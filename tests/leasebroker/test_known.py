@@ -172,6 +172,35 @@ def test_a_warning_is_logged_once_for_as_long_as_it_stands() -> None:
     assert known.warnings == {}
 
 
+def test_all_warnings_about_a_container_go_when_it_has_another_name() -> None:
+    known = Heard()
+    web = container("web")
+    known.show(web)
+    record = known.record(LEG, web)
+    for key in (record.title, f"healed {record.title}", "container web-2 on br0net", "engine"):
+        known.warn(key, "it is wrong")
+    known.take([web._replace(name="shop")])
+    assert set(known.warnings) == {"container web-2 on br0net", "engine"}
+
+
+def test_warnings_go_with_what_they_are_about() -> None:
+    """A change that took long may end after its container is gone."""
+    known = Heard()
+    web, other = container("web"), container("network", networks=("br1net",))
+    known.show(web, other)
+    titles = [known.record(LEG, web).title, known.record(LEG2, other).title]
+    others = ["engine", "netns", "adoption", "network br0net", "network br1net"]
+    for key in (*titles, f"adopted {titles[0]}", *others, "healed container gone on br0net", "network br9net"):
+        known.warn(key, "it is wrong")
+    known.show(web, other)
+    assert set(known.warnings) == {*titles, f"adopted {titles[0]}", *others}
+    known.legs = (LEG2,)
+    known.show(web, other)
+    assert set(known.warnings) == {titles[1], *others} - {"network br0net"}
+    known.show()
+    assert set(known.warnings) == {"engine", "netns", "adoption", "network br1net"}
+
+
 def test_a_note_names_the_vlan_the_container_and_the_address() -> None:
     known = Heard()
     record = known.record(LEG, container("web"))
