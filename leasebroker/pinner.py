@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Address
@@ -140,10 +141,11 @@ class Pinner:
 
     async def _introduce(self, leg: Leg, member: Member) -> Container | None:
         """The container behind a member of a network, with its lease."""
-        found = await self._engine.ask(lambda engine: engine.containers(name=f"^/{member.name}$"))
+        pattern = f"^/{re.escape(member.name)}$"
+        found = await self._engine.ask(lambda engine: engine.containers(name=pattern))
         found = [one for one in found if one.id != own_id()]
         self._known.take(found)
-        container = next((one for one in found if leg.network in one.endpoints), None)
+        container = next((one for one in found if one.name == member.name and leg.network in one.endpoints), None)
         if container is not None and (wish := self._known.wishes(leg).get(container.id)) is not None:
             await self._lease(leg, container, wish, member.mac)
         return container

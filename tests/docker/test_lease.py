@@ -76,6 +76,18 @@ def test_a_container_that_is_made_again_at_once_is_the_same_one(managed: Managed
     assert not managed.service.events("containers")
 
 
+def test_a_name_with_a_dot_is_no_pattern(managed: Managed) -> None:
+    """Docker's filter by name takes one: `app.1` would match the younger `app-1` as well."""
+    managed.start()
+    for name in ("app.1", "app-1"):
+        managed.edge.run(name)
+    before = [managed.lease("app.1"), managed.lease("app-1")]
+    managed.service.kill9()
+    managed.start()
+    assert [managed.lease("app.1"), managed.lease("app-1")] == before
+    assert before[1] not in {one.ip for one in managed.edge.addresses("app.1")}
+
+
 def test_the_identity_label_goes_before_the_name(managed: Managed) -> None:
     managed.start()
     managed.edge.run("web-1", "br0net", "--label", "lanward.identity=web", "--label", "lanward.hostname=shop")
