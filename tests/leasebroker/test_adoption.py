@@ -15,9 +15,9 @@ import pytest
 
 from dhcpd.decision import Note
 from leasebroker.adoption import Journal, adopt, endpoint_settings, heal, repair
-from leasebroker.caretaker import Caretaker
+from leasebroker.caretaker import QUIET_SECONDS, RETRY_SECONDS, Caretaker
 from leasebroker.docker_feed import Engine, EngineError, Line, NotFoundError
-from leasebroker.known import Known
+from leasebroker.known import Known, Record
 from tests.dhcpd.script import ip
 from tests.leasebroker.things import LEG
 
@@ -393,6 +393,72 @@ def test_what_has_another_reason_is_left_alone(change: Callable[[Docker], object
     change(docker)
     assert not healed(docker, path)
     assert docker.calls == []
+
+
+# -- when
+
+
+class Resting:
+    """A caretaker with one container at rest, which has a lease. ``now`` is the loop's clock."""
+
+    def __init__(self, docker: Docker, state: Path) -> None:
+        self.known = Known((LEG,), lambda _: None)
+        self.known.records[ID, "br0net"] = Record(LEG, ID, "web", state="exited", address=LEASE)
+        self.caretaker = Caretaker(self.known, cast(Line, AtOnce(docker)), state)
+
+    def tend(self, now: float) -> float | None:
+        return asyncio.run(self.caretaker.tend(now))
+
+
+def test_a_lease_is_adopted_when_the_container_is_quiet_and_again_when_it_is_another(tmp_path: Path) -> None:
+    docker = Docker()
+    resting = Resting(docker, tmp_path)
+    assert resting.tend(100) == QUIET_SECONDS
+    assert resting.tend(101) == QUIET_SECONDS - 1
+    assert docker.calls == []
+    assert resting.tend(100 + QUIET_SECONDS) is None
+    assert docker.networks["br0net"] == WANTED
+    resting.known.records[ID, "br0net"].address = LEASE + 1
+    assert resting.tend(110) is None
+    assert docker.networks["br0net"]["IPAMConfig"] == {"IPv4Address": "10.0.1.21"}
+    assert resting.known.counts["adopted"] == 2
+
+
+@pytest.mark.parametrize("call", ["disconnect", "connect"])
+def test_a_change_that_failed_is_made_after_a_pause(call: str, tmp_path: Path) -> None:
+    def refuses(made: str) -> None:
+        if made.startswith(call):
+            raise EngineError("context deadline exceeded")
+
+    docker = Docker()
+    docker.refuses = refuses
+    resting = Resting(docker, tmp_path)
+    resting.tend(0)
+    assert resting.tend(10) == RETRY_SECONDS
+    assert list(resting.known.warnings) == ["adopted container web on br0net"]
+    tried = list(docker.calls)
+    assert resting.tend(15) == RETRY_SECONDS - 5
+    assert docker.calls == tried
+    docker.refuses = str
+    asyncio.run(resting.caretaker.repair())
+    assert resting.tend(10 + RETRY_SECONDS) is None
+    assert docker.networks["br0net"] == WANTED
+    assert resting.known.warnings == {}
+
+
+def test_what_failed_with_a_container_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+    def refuses(_: str) -> None:
+        raise EngineError("context deadline exceeded")
+
+    docker = Docker()
+    docker.refuses = refuses
+    resting = Resting(docker, tmp_path)
+    resting.tend(0)
+    resting.tend(10)
+    assert resting.known.warnings
+    resting.known.records.clear()
+    assert resting.tend(20) is None
+    assert resting.known.warnings == {}
 
 
 def test_the_journal_is_json_that_an_operator_can_read(path: Path) -> None:
