@@ -59,8 +59,8 @@ class Journal:
 
 def adopt(engine: Engine, journal: Journal, container: str, network: str, address: int) -> bool:
     """Make ``address`` the one that Docker gives the container at its next start; False when the container is not at
-    rest, or is not to be kept (``--rm``), or has the address already, or would lose its MAC. Raises `EngineError` or
-    OSError."""
+    rest, or is not to be kept (``--rm``), or has the address already, or would lose its MAC. Raises `EngineError`, also
+    while Docker has given the address to another container, or OSError."""
     found = engine.inspect(container)
     settings = found["NetworkSettings"]["Networks"].get(network)
     if settings is None or found["State"]["Status"] not in AT_REST or found["HostConfig"].get("AutoRemove"):
@@ -70,8 +70,17 @@ def adopt(engine: Engine, journal: Journal, container: str, network: str, addres
         return False
     if (settings.get("MacAddress") or found["Config"].get("MacAddress")) and engine.forgets_macs():
         return False
+    if (holder := _holder(engine, network, address)) is not None:
+        raise EngineError(f"Docker has given {IPv4Address(address)} to {holder}; it is done when that is stopped")
     _reconnect(engine, journal, container, network, wanted)
     return True
+
+
+def _holder(engine: Engine, network: str, address: int) -> str | None:
+    """The name of the running container that Docker has given an address to: another's start with it is refused."""
+    found = engine.network(network)
+    members = () if found is None else found.members
+    return next((one.name for one in members if one.address == address), None)
 
 
 def heal(engine: Engine, journal: Journal, container: str, network: str) -> bool:

@@ -118,6 +118,26 @@ def test_a_death_in_the_middle_is_repaired(managed: Managed) -> None:
         assert str(managed.lease(f"web{step}")) == address
 
 
+def test_an_address_that_a_running_container_has_from_docker_is_not_adopted(managed: Managed) -> None:
+    """A renamed container keeps it in Docker: the next one of its name has the lease, and can be started again."""
+    managed.start()
+    managed.edge.run("web")
+    lease = str(managed.lease("web"))
+    managed.engine.docker("stop", "--time", "1", "web")
+    assert managed.adopted("web") == lease
+    managed.engine.docker("start", "web")
+    managed.lease("web")
+    managed.engine.docker("rename", "web", "web-old")
+    wait_until(lambda: managed.is_pinned("web-old") and managed.container("web-old")["address"] != lease, 5, "the move")
+    managed.edge.run("web")
+    assert str(managed.lease("web")) == lease
+    managed.engine.docker("stop", "--time", "1", "web")
+    wait_until(lambda: any(f"given {lease} to web-old" in one for one in managed.warnings()), 10, "the warning")
+    assert managed.in_docker("web") is None
+    managed.engine.docker("start", "web")
+    assert str(managed.lease("web")) == lease
+
+
 def test_a_start_that_was_refused_for_its_address_is_healed(managed: Managed) -> None:
     managed.start()
     managed.edge.run("web", "br0net", "--restart", "always")

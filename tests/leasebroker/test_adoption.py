@@ -16,9 +16,11 @@ import pytest
 from dhcpd.decision import Note
 from leasebroker.adoption import Journal, adopt, endpoint_settings, heal, repair
 from leasebroker.caretaker import QUIET_SECONDS, RETRY_SECONDS, Caretaker
+from leasebroker.containers import Member, Network
 from leasebroker.docker_feed import Engine, EngineError, Line, NotFoundError
 from leasebroker.known import Known, Record
 from tests.dhcpd.script import ip
+from tests.leasebroker import things
 from tests.leasebroker.things import LEG
 
 ID = "0123456789abcdef0123"
@@ -143,6 +145,7 @@ class Docker:
         self.calls: list[str] = []
         self.refuses: Callable[[str], object] = str
         self.forgets = False
+        self.members: tuple[Member, ...] = ()
         self.networks: dict[str, Any] = {"br0net": {"Aliases": ["shop", ID[:12]], "IPAMConfig": None}}
         self.found: dict[str, Any] = {
             "Id": ID,
@@ -157,6 +160,10 @@ class Docker:
         if id_ != ID:
             raise NotFoundError(id_)
         return self.found
+
+    def network(self, name: str) -> Network:
+        assert name == "br0net"
+        return things.network(members=self.members)
 
     def forgets_macs(self) -> bool:
         return self.forgets
@@ -246,6 +253,17 @@ def test_a_refused_address_leaves_no_container_without_its_network(path: Path) -
     adopted(docker, path)
     assert docker.calls == ["disconnect br0net True", "connect br0net True None"]
     assert not Journal(path)
+
+
+def test_an_address_that_docker_has_given_to_another_is_not_adopted_yet(path: Path) -> None:
+    """A start with it would be refused for as long as the other runs."""
+    docker = Docker()
+    docker.members = (Member("another", "web-old", b"", LEASE), Member("third", "db", b"", LEASE + 1))
+    with pytest.raises(EngineError, match=r"given 10\.0\.1\.20 to web-old"):
+        adopted(docker, path)
+    assert docker.calls == []
+    docker.members = docker.members[1:]
+    assert adopted(docker, path)
 
 
 def test_an_unwritable_journal_leaves_the_container_alone(tmp_path: Path) -> None:
