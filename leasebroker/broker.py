@@ -69,13 +69,12 @@ class Broker:
         self._spawn(self._looks_at_all())
 
     async def close(self) -> None:
-        """Leave everything as it is."""
+        """Leave everything as it is. An engine that hangs is not waited for."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self._feed.stop)
-        for line in (self._asking, self._listing, self._changing):
-            line.close()
+        ends = (self._feed.stop, self._asking.close, self._listing.close, self._changing.close)
+        await asyncio.gather(*(asyncio.to_thread(end) for end in ends))
         if self._spaces is not None:
             self._spaces.close()
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 import docker
@@ -22,6 +23,9 @@ CALL_SECONDS = 30
 """After so long without an answer the engine counts as not there; it blocks some calls while a container starts."""
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Pauses between attempts to reach it; the last one is repeated."""
+
+CLOSE_SECONDS = 2.0
+"""For an engine that still has something to answer when nobody wants to know any more."""
 
 _T = TypeVar("_T")
 
@@ -123,20 +127,37 @@ class Engine:
 
 
 class Line:
-    """An `Engine` with a thread of its own: a question that takes long holds up no other line's."""
+    """An `Engine` with a thread of its own: a question that takes long holds up no other line's, nor the end of the
+    process."""
 
     def __init__(self, path: str, name: str) -> None:
         self._engine = Engine(path)
-        self._thread = ThreadPoolExecutor(1, f"docker-{name}")
+        self._questions: SimpleQueue[tuple[Future[Any], Callable[[Engine], Any]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"docker-{name}", daemon=True)
+        self._thread.start()
 
     async def ask(self, question: Callable[[Engine], _T]) -> _T:
         """Raises `EngineError`, and what else the question raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, question, self._engine)
+        answer: Future[_T] = Future()
+        self._questions.put((answer, question))
+        return await asyncio.wrap_future(answer)
 
     def close(self) -> None:
-        """Not before the question that is being asked has its answer."""
-        self._thread.submit(self._engine.close)
-        self._thread.shutdown()
+        """Blocks until the question that is being asked has its answer, but `CLOSE_SECONDS` at most: then the thread
+        ends by itself when the engine answers."""
+        self._questions.put(None)
+        self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        while (asked := self._questions.get()) is not None:
+            answer, question = asked
+            if not answer.set_running_or_notify_cancel():
+                continue
+            try:
+                answer.set_result(question(self._engine))
+            except BaseException as error:  # noqa: BLE001 - it is whose who asked
+                answer.set_exception(error)
+        self._engine.close()
 
 
 class RefusedError(EngineError):
@@ -187,12 +208,12 @@ class Feed:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; returns when it has ended, or after two seconds with a stream that cannot be closed."""
+        """End the thread; returns when it has ended, or after `CLOSE_SECONDS` with a stream that cannot be closed."""
         self._stopped.set()
         if self._stream is not None:
             with suppress(Exception):
                 self._stream.close()
-        self._thread.join(2)
+        self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
         failures = 0
@@ -201,7 +222,7 @@ class Feed:
                 self._follow()
                 failures = 0
             except EngineError as error:
-                self._tell(error)
+                self._say(error)
                 failures += 1
             self._stopped.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
         self._engine.close()
@@ -210,12 +231,17 @@ class Feed:
         """One stream until it is cut, or closed by `stop`. Events since the last one are asked for again: what is told
         twice does no harm."""
         self._stream = self._engine.events(self._since)
-        self._tell(None)
+        self._say(None)
         with suppress(requests.RequestException, OSError, ValueError, AttributeError):
             for found in self._stream:
                 self._since = _time(found) or self._since
                 if (event := read_event(found)) is not None:
-                    self._tell(event)
+                    self._say(event)
+
+    def _say(self, what: Event | EngineError | None) -> None:
+        """Who has stopped this thread may be gone when a hanging engine lets it go on."""
+        if not self._stopped.is_set():
+            self._tell(what)
 
 
 def read_event(found: Any) -> Event | None:
