@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from ipaddress import IPv4Address
 
 from leasebroker.containers import STARTED, Container, Member, Wish, gateway_choice
@@ -193,9 +193,10 @@ class Pinner:
             return None
         record = await self._lease(leg, container, wish, link.mac)
         record.docker = self._known.docker_address(leg, container)
-        if record.address is None and not self._is_over(record, here):
-            return None
         suspects = {record.docker, *(one.address for one in here)} - {0}
+        not_its = frozenset(one for one in suspects if self._source.is_anothers(leg.vlan, record.identity, one))
+        if record.address is None and not self._is_over(record, here, not_its):
+            return None
         gateway = gateway_choice(container, [(leg.vlan, leg.network) for leg in self._known.legs])
         return Pin(
             link.mac,
@@ -206,11 +207,13 @@ class Pinner:
             record.docker,
             is_alone=len(container.endpoints) == 1,
             is_started=container.state in STARTED,
-            not_its=frozenset(one for one in suspects if self._source.is_anothers(leg.vlan, record.identity, one)),
+            not_its=not_its,
         ), record
 
-    def _is_over(self, record: Record, here: Sequence[Address]) -> bool:
-        """Whether another server's lease is still on a link, and another's now."""
-        is_there = any(one.label.endswith(LABEL) and one.address != record.docker for one in here)
+    def _is_over(self, record: Record, here: Sequence[Address], not_its: Collection[int]) -> bool:
+        """Whether a lease that the container has no more is still on its link: another server's, or one that is
+        another's now. Where Docker's address is another's too, there is nothing to fall back to."""
+        former = {one.address for one in here if one.label.endswith(LABEL)} - {record.docker}
         is_lost = record.leg.is_external and not self._source.is_waiting(record.leg.vlan, record.identity)
-        return bool(record.docker) and is_there and is_lost
+        is_left = bool(former) and (is_lost or not former.isdisjoint(not_its))
+        return bool(record.docker) and record.docker not in not_its and is_left

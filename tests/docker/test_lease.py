@@ -10,6 +10,7 @@ import pytest
 
 from tests.docker.managed import Managed
 from tests.lab.netns import wait_until
+from tests.lab.service import REPOSITORY
 
 
 def test_a_container_is_on_its_vlan_like_a_device(managed: Managed) -> None:
@@ -183,6 +184,20 @@ def test_an_address_that_is_anothers_is_not_given_nor_kept_on_the_link(managed: 
     assert managed.edge.addresses("web") == [IPv4Interface("10.0.1.100/24")]
     (warning,) = managed.warnings()
     assert "web asks for 10.0.1.20" in warning
+
+
+def test_a_lease_that_is_a_devices_now_goes_from_the_link_also_when_there_is_no_other(managed: Managed) -> None:
+    """The container falls back to the address that Docker gave."""
+    text = (REPOSITORY / "lanward.toml").read_text().replace("10.0.1.100-10.0.1.199", "10.0.1.100-10.0.1.100")
+    managed.start(text)
+    managed.edge.run("web")
+    assert managed.lease("web") == IPv4Address("10.0.1.100")
+    docker = managed.edge.addresses("web")[1]
+    managed.service.reload(managed.edge.config(text.replace('address = "10.0.1.20"', 'address = "10.0.1.100"')))
+    wait_until(lambda: managed.edge.addresses("web") == [docker], 5, "the container to have Docker's address only")
+    wait_until(lambda: managed.source("web") == ("10.0.1.1", str(docker.ip)), 5, "the route to have it as its source")
+    (warning,) = managed.warnings()
+    assert "container web has no lease on vlan1" in warning
 
 
 def test_a_label_with_a_bad_address_is_named(managed: Managed) -> None:
