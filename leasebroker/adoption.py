@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from leasebroker.containers import AT_REST
 from leasebroker.docker_feed import Engine, EngineError, NotFoundError
@@ -125,19 +125,32 @@ def _connect(engine: Engine, container: str, network: str, settings: Any) -> Non
         engine.connect(network, container, {**settings, "IPAMConfig": {}})
 
 
-def repair(engine: Engine, journal: Journal) -> list[str]:
-    """Connect again what was disconnected when the router died; the names of the containers. Raises `EngineError` or
-    OSError, and then goes on next time."""
-    repaired: list[str] = []
-    entries = list(journal)
-    for container, network, settings in entries:
+class Repaired(NamedTuple):
+    """The names of the containers that have their network again, and why others have not."""
+
+    names: list[str]
+    failures: list[str]
+
+
+def repair(engine: Engine, journal: Journal) -> Repaired:
+    """Connect again what was disconnected when the router died. What the engine refuses stays in the journal for the
+    next time. Raises OSError, and then goes on next time."""
+    repaired = Repaired([], [])
+    done = []
+    for container, network, settings in journal:
+        name = container[:12]
         try:
             found = engine.inspect(container)
+            name = found["Name"].lstrip("/")
             if network not in found["NetworkSettings"]["Networks"]:
                 _connect(engine, container, network, settings)
-                repaired.append(found["Name"].lstrip("/"))
+                repaired.names.append(name)
         except NotFoundError:
             pass
-    for container, network, _ in entries:
+        except EngineError as error:
+            repaired.failures.append(f"container {name} could not be connected to {network} again: {error}")
+            continue
+        done.append((container, network))
+    for container, network in done:
         journal.remove(container, network)
     return repaired

@@ -44,12 +44,15 @@ class Caretaker:
         self._resting.clear()
 
     async def repair(self) -> None:
-        """Give containers their network back that lost it when a former router died. Raises `EngineError`."""
+        """Give containers their network back that lost it when a former router died."""
         if not self._journal:
             return
-        problem, names = None, []
+        problem = None
+        names: list[str] = []
         try:
-            names = await self._engine.ask(partial(adoption.repair, journal=self._journal))
+            names, failures = await self._engine.ask(partial(adoption.repair, journal=self._journal))
+            if failures:
+                problem = Problem("; ".join(failures), "it is tried again, or do it by hand: docker network connect")
         except OSError as error:
             what = f"the journal of adoptions cannot be written: {error}"
             problem = Problem(what, "make room, or make the state folder writable")

@@ -292,7 +292,7 @@ def test_a_death_in_between_is_repaired(at: str, repaired: list[str], path: Path
         adopted(docker, path)
     assert list(Journal(path)) == [(ID, "br0net", WANTED)]
     docker.refuses = str
-    assert repair(docker.as_engine(), Journal(path)) == repaired
+    assert repair(docker.as_engine(), Journal(path)) == (repaired, [])
     assert "br0net" in docker.networks
     assert not Journal(path)
 
@@ -307,11 +307,37 @@ def test_a_refused_connection_is_repaired_next_time(path: Path) -> None:
     with pytest.raises(EngineError):
         adopted(docker, path)
     for _ in range(2):
-        with pytest.raises(EngineError):
-            repair(docker.as_engine(), Journal(path))
+        again = repair(docker.as_engine(), Journal(path))
+        assert again == ([], ["container web could not be connected to br0net again: nobody listens"])
         assert list(Journal(path)) == [(ID, "br0net", WANTED)]
     docker.refuses = str
-    assert repair(docker.as_engine(), Journal(path)) == ["web"]
+    assert repair(docker.as_engine(), Journal(path)) == (["web"], [])
+
+
+def test_a_refused_connection_holds_up_no_other(path: Path) -> None:
+    """Nor what comes after the repair: it is a warning until the connection is made."""
+
+    def full(call: str) -> None:
+        if "br1net" in call:
+            raise EngineError("no available addresses")
+
+    journal = Journal(path)
+    for name in ("br0net", "br1net", "br2net"):
+        journal.put(ID, name, WANTED)
+    docker = Docker()
+    docker.networks.clear()
+    docker.refuses = full
+    known = Known((LEG,), lambda _: None)
+    caretaker = Caretaker(known, cast(Line, AtOnce(docker)), path.parent)
+    asyncio.run(caretaker.repair())
+    assert set(docker.networks) == {"br0net", "br2net"}
+    assert list(Journal(path)) == [(ID, "br1net", WANTED)]
+    assert "web could not be connected to br1net again" in known.warnings["adoption"]
+    docker.refuses = str
+    asyncio.run(caretaker.repair())
+    assert set(docker.networks) == {"br0net", "br1net", "br2net"}
+    assert known.warnings == {}
+    assert not Journal(path)
 
 
 def test_what_can_not_be_struck_off_is_repaired_all_the_same(path: Path) -> None:
@@ -323,7 +349,7 @@ def test_what_can_not_be_struck_off_is_repaired_all_the_same(path: Path) -> None
         repair(docker.as_engine(), journal)
     assert set(docker.networks) == {"br0net", "br1net", "br2net"}
     assert list(journal) == list(Journal(path))
-    assert repair(docker.as_engine(), journal) == []
+    assert repair(docker.as_engine(), journal) == ([], [])
     assert not journal
     assert not Journal(path)
 
@@ -359,7 +385,7 @@ def test_a_container_that_is_gone_is_struck_off(path: Path) -> None:
     journal.put("another", "br0net", WANTED)
     journal.put(ID, "br1net", WANTED)
     docker = Docker()
-    assert repair(docker.as_engine(), journal) == ["web"]
+    assert repair(docker.as_engine(), journal) == (["web"], [])
     assert docker.calls == ["connect br1net True 10.0.1.20"]
     assert not Journal(path)
 
@@ -372,7 +398,7 @@ def test_a_network_that_is_gone_is_struck_off(path: Path) -> None:
     journal.put(ID, "br1net", WANTED)
     docker = Docker()
     docker.refuses = gone
-    assert repair(docker.as_engine(), journal) == []
+    assert repair(docker.as_engine(), journal) == ([], [])
     assert not Journal(path)
 
 
