@@ -166,8 +166,7 @@ class Broker:
 
     async def _look_at_all(self) -> None:
         """Leases first, containers second."""
-        if self._adopts:
-            await self._caretaker.repair()
+        await self._caretaker.repair()
         networks = [leg.network for leg in self.known.legs]
         seen = await self._listing.ask(partial(_everything, names=networks))
         self._own = seen.own

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from leasebroker.adoption import Journal
 from tests.docker.managed import Managed
 from tests.lab.netns import wait_until
 from tests.lab.service import REPOSITORY
@@ -84,6 +85,16 @@ def test_adoption_can_be_switched_off(managed: Managed) -> None:
     managed.lease("other")
     with pytest.raises(TimeoutError):
         wait_until(lambda: managed.in_docker("web"), 6, "an adoption")
+
+
+@pytest.mark.one_engine
+def test_what_a_death_cut_off_is_repaired_although_adoption_is_off_now(managed: Managed) -> None:
+    managed.engine.docker("create", "--name", "web", "--network", "br0net", "lanward-test")
+    id_ = managed.engine.docker("inspect", "--format", "{{.Id}}", "web")
+    Journal(managed.service.state / "adoption.json").put(id_, "br0net", {"Aliases": [], "IPAMConfig": {}})
+    managed.engine.docker("network", "disconnect", "br0net", "web")
+    managed.service.start(managed.edge.config() + "adopt = false\n")
+    wait_until(lambda: managed.networks("web") == {"br0net"}, 5, "the network to be back")
 
 
 def test_a_container_to_be_removed_is_left_alone(managed: Managed) -> None:
