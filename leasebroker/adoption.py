@@ -8,6 +8,7 @@ without its network when the router dies in between. Everything here blocks.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -19,6 +20,7 @@ from leasebroker.files import replace
 
 RESTARTING = frozenset({"always", "unless-stopped", "on-failure"})
 """The restart policies by which a container whose start failed should be running."""
+_OF_A_PORT = re.compile(r"\b(bind|listen|ports?)\b", re.IGNORECASE)
 
 
 class Journal:
@@ -89,12 +91,18 @@ def heal(engine: Engine, journal: Journal, container: str, network: str) -> bool
     found = engine.inspect(container)
     state, policy = found["State"], (found["HostConfig"].get("RestartPolicy") or {}).get("Name")
     settings = found["NetworkSettings"]["Networks"].get(network)
-    is_refused = "address already in use" in str(state.get("Error", "")).lower()
-    if settings is None or not is_refused or state["Status"] not in AT_REST or policy not in RESTARTING:
+    has_address = bool(((settings or {}).get("IPAMConfig") or {}).get("IPv4Address"))
+    is_refused = has_address and _is_about_address(str(state.get("Error", "")))
+    if not is_refused or state["Status"] not in AT_REST or policy not in RESTARTING:
         return False
     _reconnect(engine, journal, container, network, endpoint_settings(settings, container, None))
     engine.start(container)
     return True
+
+
+def _is_about_address(error: str) -> bool:
+    """Whether a start was refused for the container's address. For a port of the host's the words are the same."""
+    return "address already in use" in error.lower() and _OF_A_PORT.search(error) is None
 
 
 def endpoint_settings(settings: Any, container: str, address: int | None) -> dict[str, Any]:

@@ -404,7 +404,8 @@ def test_a_network_that_is_gone_is_struck_off(path: Path) -> None:
 
 # -- heal
 
-REFUSED = {"Status": "exited", "Error": "driver failed: Address already in use"}
+REFUSED = {"Status": "exited", "Error": "failed to set up container networking: Address already in use"}
+CONNECTIVITY = "driver failed programming external connectivity on endpoint web (0123)"
 
 
 def healed(docker: Docker, path: Path) -> bool:
@@ -426,6 +427,14 @@ def test_a_start_that_was_refused_for_its_address_is_made_without_it(policy: str
     [
         lambda docker: docker.found["State"].update(Error=""),
         lambda docker: docker.found["State"].update(Error="no such file"),
+        lambda docker: docker.found["State"].update(
+            Error=f"{CONNECTIVITY}: failed to bind host port for 0.0.0.0:8099:10.0.1.77:80/tcp: address already in use"
+        ),
+        lambda docker: docker.found["State"].update(
+            Error=f"{CONNECTIVITY}: userland proxy: listen tcp4 0.0.0.0:8099: bind: address already in use"
+        ),
+        lambda docker: docker.networks["br0net"].update(IPAMConfig=None),
+        lambda docker: docker.networks["br0net"].update(IPAMConfig={"IPv6Address": "fd00::5"}),
         lambda docker: docker.found["State"].update(Status="running"),
         lambda docker: docker.found["HostConfig"].update(RestartPolicy={"Name": "no"}),
         lambda docker: docker.found["HostConfig"].update(RestartPolicy=None),
@@ -434,6 +443,7 @@ def test_a_start_that_was_refused_for_its_address_is_made_without_it(policy: str
 )
 def test_what_has_another_reason_is_left_alone(change: Callable[[Docker], object], path: Path) -> None:
     docker = Docker(**REFUSED)
+    docker.networks["br0net"]["IPAMConfig"] = {"IPv4Address": "10.0.1.20"}
     change(docker)
     assert not healed(docker, path)
     assert docker.calls == []
