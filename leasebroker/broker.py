@@ -35,7 +35,10 @@ CREATED_SECONDS = 1.0
 """A container that is made and not started by then is one at rest."""
 SETTLE_SECONDS = 0.03
 """Events come in groups; one look is for all of a group."""
+LOST_SECONDS = 5.0
+"""After so long a container that runs should have a namespace in the engine's folder."""
 
+_CURE = "mount the engine's netns folder into the router, or correct [docker] netns"
 _BR_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
@@ -58,6 +61,8 @@ class Broker:
         self._caretaker = Caretaker(self.known, self._changing, state)
         self._spaces: Spaces | None = None
         self._looks = 0
+        self._lost: dict[str, float] = {}
+        """The containers that run and are in no namespace that is known, since when on the loop's clock."""
         self._own: frozenset[bytes] = frozenset()
         """The MACs of the router's own container, as of the last look: to ask the kernel takes 2 ms."""
         self._is_look_due = asyncio.Event()
@@ -197,13 +202,13 @@ class Broker:
 
     def _open_spaces(self) -> None:
         if self._spaces is not None:
+            self._spaces.refresh()
             return
         problem = None
         try:
             self._spaces = Spaces(self._netns, self._appeared, self._changed)
         except OSError as error:
-            cure = "mount the engine's netns folder into the router, or correct [docker] netns"
-            problem = Problem(f"containers cannot be pinned: {self._netns}: {error.strerror}", cure)
+            problem = Problem(f"containers cannot be pinned: {self._netns}: {error.strerror}", _CURE)
         self.known.warn("netns", problem)
 
     # -- leases
@@ -243,6 +248,8 @@ class Broker:
     async def _visit(self, one: Tracked, path: str) -> None:
         if self._spaces is not None:
             await self._pinner.visit(self._spaces, one, path)
+            if not self._lost.keys().isdisjoint(one.members.values()):
+                self._check_lost(self._loop.time())
 
     async def _visit_all(self, path: str) -> None:
         """Look into the namespaces in which something may be wrong, and now and then into all."""
@@ -251,6 +258,20 @@ class Broker:
             is_due = not one.is_visited or (number + self._looks) % ROUNDS_OF_ALL == 0
             if is_due or (missing and (not one.members or not missing.isdisjoint(one.members.values()))):
                 await self._visit(one, path)
+        if self._spaces is not None:
+            self._check_lost(self._loop.time())
+
+    def _check_lost(self, now: float) -> None:
+        """A container whose namespace is not there cannot be pinned, however often it is looked for."""
+        there = {id_ for one in self._spaces or () for id_ in one.members.values()}
+        found = {one.container: one.name for one in self.known.records.values() if one.is_missing and one.address}
+        found = {id_: name for id_, name in found.items() if id_ not in there}
+        if found.keys() - self._lost.keys():
+            self._loop.call_later(LOST_SECONDS, self._is_look_due.set)
+        self._lost = {id_: self._lost.get(id_, now) for id_ in found}
+        names = sorted(found[id_] for id_, since in self._lost.items() if since + LOST_SECONDS <= now)
+        what = f"no namespace in {self._netns} has the link of {', '.join(names)}"
+        self.known.warn("netns", Problem(what, _CURE) if names else None)
 
 
 class _Seen(NamedTuple):

@@ -43,7 +43,7 @@ class Spaces:
     def __init__(self, path: Path, appeared: Callable[[Tracked], None], changed: Callable[[Tracked], None]) -> None:
         """Raises OSError when there is no such folder."""
         self._loop = asyncio.get_running_loop()
-        self._folder = Folder(path)
+        self._folder, self._inode = _watch(path)
         self._appeared, self._changed = appeared, changed
         self._tracked: dict[str, Tracked] = {}
         self._opening: dict[str, asyncio.Task[None]] = {}
@@ -51,6 +51,31 @@ class Spaces:
         self._own = Path("/proc/self/ns/net").stat()
         self._loop.add_reader(self._folder.events, self._listed)
         self._follow(self._folder.names())
+
+    def refresh(self) -> None:
+        """Find what no event told of: a namespace that was mounted late, a folder that was made anew."""
+        if not self._is_watched():
+            try:
+                folder, inode = _watch(self._folder.path)
+            except OSError:
+                pass  # it is gone, and may come back
+            else:
+                self._unwatch()
+                self._folder, self._inode = folder, inode
+                self._loop.add_reader(folder.events, self._listed)
+        self._follow(self._folder.names())
+
+    def _is_watched(self) -> bool:
+        """Whether the folder is the one that is watched. That is held open: its number is not given to another."""
+        try:
+            return os.path.samestat(self._folder.path.stat(), os.fstat(self._inode))
+        except OSError:
+            return False
+
+    def _unwatch(self) -> None:
+        self._loop.remove_reader(self._folder.events)
+        self._folder.close()
+        os.close(self._inode)
 
     def __iter__(self) -> Iterator[Tracked]:
         return iter(list(self._tracked.values()))
@@ -98,12 +123,13 @@ class Spaces:
             self._changed(tracked)
 
     async def _mounted(self, path: Path) -> Space | None:
-        """The namespace, None when the file is none, and not new either."""
+        """The namespace, None when the file is none, and was not new when it was found either."""
+        until = self._loop.time() + (MOUNT_SECONDS if _is_new(path) else 0)
         while True:
             try:
                 return Space(path)
             except GoneError:
-                if not _is_new(path):
+                if self._loop.time() >= until or not _is_there(path):
                     return None
             await asyncio.sleep(MOUNT_PAUSE)
 
@@ -124,18 +150,31 @@ class Spaces:
         self._thread.submit(one.space.close)
 
     def close(self) -> None:
-        self._loop.remove_reader(self._folder.events)
         for task in list(self._opening.values()):
             task.cancel()
         for one in self._tracked.values():
             self._forget(one)
         self._tracked.clear()
         self._thread.shutdown()
-        self._folder.close()
+        self._unwatch()
+
+
+def _watch(path: Path) -> tuple[Folder, int]:
+    """The folder and a descriptor of it. Raises OSError."""
+    folder = Folder(path)
+    try:
+        return folder, os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        folder.close()
+        raise
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists()
 
 
 def _is_new(path: Path) -> bool:
     try:
-        return time.time() - path.stat().st_ctime < MOUNT_SECONDS
+        return abs(time.time() - path.stat().st_ctime) < MOUNT_SECONDS
     except OSError:
         return False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from contextlib import closing
+from pathlib import Path
 
 import docker
 import pytest
@@ -124,6 +126,22 @@ def test_without_the_namespaces_the_leases_are_there(managed: Managed, tmp_path:
     managed.edge.run("web")
     wait_until(lambda: managed.container("web").get("address"), 5, "the lease")
     assert managed.container("web")["pinned"] is None
+
+
+def test_a_namespace_that_is_not_in_the_folder_is_named(managed: Managed, tmp_path: Path) -> None:
+    """The folder is another engine's, say."""
+    folder = tmp_path / "netns"
+    folder.mkdir()
+    managed.service.start(re.sub("netns = .*", f'netns = "{folder}"', managed.edge.config()))
+    managed.edge.run("web")
+    assert f"no namespace in {folder} has the link of web" in _warning(managed, "mount the engine's netns folder")
+    (folder / "web").touch()
+    subprocess.run(["mount", "--bind", f"/proc/{managed.engine.pid('web')}/ns/net", folder / "web"], check=True)
+    try:
+        managed.lease("web")
+        wait_until(lambda: managed.warnings() == [], 10, "the warning to go")
+    finally:
+        subprocess.run(["umount", "--lazy", folder / "web"], check=True)
 
 
 def test_a_full_pool_is_named(managed: Managed) -> None:

@@ -328,3 +328,69 @@ def test_looks_in_progress_end_before_their_namespace_is_closed(one: Box, files:
         assert {len(view.links) for view in await asyncio.gather(*looks)} == {3}
 
     watched(files.path, story)
+
+
+def test_a_namespace_that_was_mounted_late_is_found_by_the_next_look(
+    one: Box, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spaces, "MOUNT_SECONDS", 0.1)
+
+    async def story(watch: Watch) -> None:
+        (files.path / "aa").touch()
+        await watch.until(lambda: watch.spaces._opening, "the file to be noticed")
+        await watch.until(lambda: not watch.spaces._opening, "the file to be let go")
+        files.mount("aa", one.path)
+        watch.spaces.refresh()
+        await watch.until(watch.there, "it")
+        assert watch.told == ["appeared aa", "changed aa"]
+
+    watched(files.path, story)
+
+
+def test_a_clock_that_is_set_does_not_end_the_wait(one: Box, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = time.time
+
+    async def story(watch: Watch) -> None:
+        (files.path / "aa").touch()
+        await watch.until(lambda: watch.spaces._opening, "the file to be noticed")
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr(time, "time", lambda: clock() + 3e7)
+        await asyncio.sleep(0.05)
+        files.mount("aa", one.path)
+        await watch.until(watch.there, "it")
+
+    watched(files.path, story)
+
+
+def test_a_folder_that_is_made_anew_is_watched_from_the_next_look_on(one: Box, files: Files) -> None:
+    files.mount("aa", one.path)
+
+    async def story(watch: Watch) -> None:
+        await watch.until(watch.there, "it")
+        files.remove("aa")
+        files.path.rename(files.path.with_name("old"))
+        watch.spaces.refresh()
+        assert watch.there() == {}
+        files.mount("bb", one.path)
+        watch.spaces.refresh()
+        await watch.until(lambda: list(watch.there()) == ["bb"], "the new one")
+        files.mount("cc", netns.FOLDER / one.peer)
+        await watch.until(lambda: "cc" in watch.there(), "one that is told by an event")
+
+    watched(files.path, story)
+
+
+def test_a_folder_that_does_not_come_back_is_looked_for_each_time(one: Box, files: Files) -> None:
+    away = files.path.parent.with_name(f"{files.path.parent.name}-away")
+
+    async def story(watch: Watch) -> None:
+        files.path.parent.rename(away)
+        watch.spaces.refresh()
+        watch.spaces.refresh()
+        assert watch.there() == {}
+        away.rename(files.path.parent)
+        files.mount("aa", one.path)
+        watch.spaces.refresh()
+        await watch.until(watch.there, "it")
+
+    watched(files.path, story)
