@@ -114,7 +114,7 @@ class Broker:
             self._spawn(self._created(what.container))
         elif what is not None and what.action == "start":
             self._spawn(self._started(what.container))
-        else:
+        elif what is None or what.is_news:
             self._is_look_due.set()
 
     def _appeared(self, one: Tracked) -> None:

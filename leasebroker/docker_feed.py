@@ -27,6 +27,9 @@ RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)
 CLOSE_SECONDS = 2.0
 """For an engine that still has something to answer when nobody wants to know any more."""
 
+_NEWS = frozenset(
+    {"create", "start", "die", "destroy", "rename", "connect", "disconnect", "pause", "unpause", "update"}
+)
 _T = TypeVar("_T")
 
 
@@ -40,6 +43,11 @@ class Event(NamedTuple):
     action: str
     container: str
     """Its id."""
+
+    @property
+    def is_news(self) -> bool:
+        """Whether something may be to do. Each health check makes four events after which there is nothing."""
+        return self.action in _NEWS
 
 
 class Engine:

@@ -1,4 +1,4 @@
-"""An engine that takes questions and does not answer: nobody waits for it who wants to end."""
+"""What an engine tells, and one that takes questions and does not answer: nobody waits for it who wants to end."""
 
 from __future__ import annotations
 
@@ -82,3 +82,17 @@ def test_a_broker_ends_before_its_questions_are_answered_and_the_loop_goes_on(
     lasted, longest = asyncio.run(end())
     assert lasted < docker_feed.CALL_SECONDS / 2
     assert longest < 0.9
+
+
+@pytest.mark.parametrize(
+    ("action", "is_news"),
+    [
+        *((one, True) for one in ("create", "start", "die", "destroy", "rename", "connect", "disconnect", "update")),
+        *((one, False) for one in ("exec_create: true", "exec_start: true", "exec_die", "health_status: healthy")),
+    ],
+)
+def test_a_health_check_is_no_news(action: str, is_news: bool) -> None:
+    found = {"Type": "container", "Action": action, "Actor": {"ID": "id-web", "Attributes": {"name": "web"}}}
+    event = docker_feed.read_event(found)
+    assert event == (action, "id-web")
+    assert event.is_news is is_news
