@@ -166,8 +166,18 @@ class Broker:
                     await self._is_look_due.wait()
             await asyncio.sleep(SETTLE_SECONDS)
             self._is_look_due.clear()
-            await self._guarded(self._look_at_all())
+            await self._guarded(self._look())
             self.first_look.set()
+
+    async def _look(self) -> None:
+        """At everything; while the engine is away its containers go on, and so do their leases."""
+        try:
+            await self._look_at_all()
+        except EngineError:
+            if self._spaces is not None:
+                self._spaces.refresh()
+                await self._lease_all({id_ for one in self._spaces for id_ in one.members.values()})
+            raise
 
     async def _look_at_all(self) -> None:
         """Leases first, containers second."""

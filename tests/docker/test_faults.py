@@ -12,14 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from leasebroker.docker_feed import EngineError
 from tests.docker.inprocess import Inside, broker, legs_of, pinned
 from tests.docker.managed import Managed
 from tests.lab.edge import Edge
 from tests.lab.netns import wait_until
 from tests.lab.service import REPOSITORY
+from tests.wire.broker import eventually
 
 Count = Callable[[int, int], int]
 NAMES = ("a1", "a2", "a3")
@@ -68,6 +71,44 @@ def test_an_engine_that_comes_late(managed: Managed) -> None:
     managed.edge.run("web")
     managed.lease("web")
     assert managed.warnings() == []
+
+
+@pytest.mark.one_engine
+def test_leases_go_on_while_the_engine_is_away(edge: Edge) -> None:
+    """Of the containers that have a namespace."""
+
+    async def renewed(state: Path) -> tuple[list[str], list[str]]:
+        one = broker(edge, state, [])
+        asked: list[str] = []
+        lease = one._source.lease
+
+        async def asking(vlan: str, identity: str, *rest: Any) -> int | None:
+            asked.append(identity)
+            return await lease(vlan, identity, *rest)
+
+        async def away(_: object) -> Any:
+            raise EngineError("nobody listens")
+
+        one._source.lease = asking  # type: ignore[method-assign, assignment]
+        one.start(legs_of(edge))
+        try:
+            await one.first_look.wait()
+            for name in ("web", "gone"):
+                await asyncio.to_thread(edge.run, name)
+                await pinned(one, name)
+            await asyncio.to_thread(edge.engine.docker, "rm", "--force", "gone")
+            await eventually(lambda: len(list(one._spaces or ())) == 1, 10, "the namespace to go")
+            one._listing.ask = away  # type: ignore[method-assign, assignment]
+            asked.clear()
+            one._is_look_due.set()
+            await eventually(lambda: "engine" in one.known.warnings, 10, "the engine to be away")
+            return asked, list(one.known.warnings)
+        finally:
+            await one.close()
+
+    asked, warnings = Inside(edge).run(renewed)
+    assert set(asked) == {"web"}
+    assert warnings == ["engine"]
 
 
 def test_a_killed_router_finds_everything_as_it_was(
