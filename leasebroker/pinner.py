@@ -93,14 +93,30 @@ class Pinner:
         found = []
         for link in view.links:
             here = [address for address in view.addresses if address.ifindex == link.ifindex]
-            addresses = [IPv4Address(one.address) for one in here]
-            leg = next((leg for leg in self._known.legs if any(one in leg.subnet for one in addresses)), None)
+            leg = self._leg(one, link, here)
             if leg is None or not link.is_up:
                 continue
             container = await self._owner(one, leg, link)
             if container is not None and (pin := await self._pin(leg, container, link, here)) is not None:
                 found.append(pin)
+        self._unpin(one, view, [record for _, record in found])
         return found
+
+    def _leg(self, one: Tracked, link: Link, here: Sequence[Address]) -> Leg | None:
+        """The VLAN of a link with these addresses. One that has lost all of its VLAN is known by its container."""
+        addresses = [IPv4Address(each.address) for each in here]
+        if found := next((leg for leg in self._known.legs if any(each in leg.subnet for each in addresses)), None):
+            return found
+        id_ = one.members.get((link.ifindex, link.mac), "")
+        records = [self._known.records.get((id_, leg.network)) for leg in self._known.legs]
+        return next((record.leg for record in records if record is not None and record.mac == link.mac), None)
+
+    def _unpin(self, one: Tracked, view: View, pinned: Sequence[Record]) -> None:
+        """A lease that is not on a link any more, and will not be by this look, is not shown as if it were."""
+        ids, there = set(one.members.values()), {each.address for each in view.addresses}
+        for record in self._known.records.values():
+            if record.container in ids and record.address not in there and record not in pinned:
+                record.pinned_at = None
 
     async def expect(self, spaces: Spaces, one: Tracked) -> None:
         """A namespace is new: learn who is coming, and have the lease ready, while the link is not there yet."""

@@ -271,6 +271,28 @@ def test_drift_is_repaired(managed: Managed) -> None:
     assert managed.service.events("pin_repaired")
 
 
+def test_a_link_that_has_lost_all_addresses_has_them_again(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("web")
+    lease = str(managed.lease("web"))
+    before = managed.edge.addresses("web")
+    wait_until(lambda: managed.container("web")["state"] == "running", 5, "the container to be known to run")
+    managed.edge.out("web", "ip", "addr", "flush", "dev", "eth0")
+    wait_until(lambda: managed.edge.addresses("web") == before, 5, "the addresses to be back")
+    wait_until(lambda: managed.source("web") == ("10.0.1.1", lease), 5, "the route to be back")
+
+
+def test_a_link_that_is_down_is_not_shown_as_pinned(managed: Managed) -> None:
+    managed.start()
+    managed.edge.run("web")
+    managed.lease("web")
+    wait_until(lambda: managed.container("web")["state"] == "running", 5, "the container to be known to run")
+    managed.edge.out("web", "sh", "-c", "ip link set eth0 down; ip addr flush dev eth0")
+    wait_until(lambda: managed.container("web")["pinned"] is None, 5, "the lease to be gone")
+    managed.edge.out("web", "ip", "link", "set", "eth0", "up")
+    managed.lease("web")
+
+
 def test_a_route_that_the_engine_rewrites_is_set_again(managed: Managed) -> None:
     managed.start()
     managed.edge.run("web")
