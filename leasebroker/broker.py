@@ -124,7 +124,18 @@ class Broker:
 
     def _changed(self, one: Tracked) -> None:
         """By the kernel: something in a namespace is new."""
-        self._spawn(self._visit(one, "reconcile"))
+        if one.is_waiting:
+            return
+        pause = one.repairs.pause(self._loop.time())
+        one.is_waiting = pause > 0
+        if one.is_waiting:
+            self._loop.call_later(pause, self._waited, one)
+        else:
+            self._spawn(self._visit(one, "reconcile"))
+
+    def _waited(self, one: Tracked) -> None:
+        one.is_waiting = False
+        self._changed(one)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(self._guarded(work))
@@ -250,14 +261,24 @@ class Broker:
         record.problems = wish.problems
         if not self._source.is_waiting(leg.vlan, wish.identity):
             record.problems += tuple(checks.lease_problems(leg, one.name, wish, record.address))
+        if self._is_fought(one.id):
+            what = f"something in container {one.name} changes its addresses or routes again and again"
+            record.problems += (Problem(what, "end it: the lease is put back now and then only"),)
         self.known.warn(record.title, Problem.joined(record.problems))
         return record
+
+    def _is_fought(self, id_: str) -> bool:
+        """Whether what is repaired in a container's namespace does not last."""
+        now = self._loop.time()
+        return any(id_ in one.members.values() and one.repairs.is_fought(now) for one in self._spaces or ())
 
     # -- namespaces
 
     async def _visit(self, one: Tracked, path: str) -> None:
         if self._spaces is not None:
             await self._pinner.visit(self._spaces, one, path)
+            if not one.is_visited and not one.is_busy and self._spaces.is_there(one):
+                self._changed(one)  # by somebody else, while it was repaired
             if not self._lost.keys().isdisjoint(one.members.values()):
                 self._check_lost(self._loop.time())
 

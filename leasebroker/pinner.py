@@ -13,6 +13,7 @@ from leasebroker.docker_feed import Line
 from leasebroker.known import Known, Leg, Record
 from leasebroker.netns import GoneError, own_id
 from leasebroker.plan import LABEL, Address, Link, Pin, View, plan
+from leasebroker.repairs import LOOK
 from leasebroker.source import Source
 from leasebroker.spaces import Spaces, Tracked
 
@@ -59,10 +60,12 @@ class Pinner:
     async def _pass(self, spaces: Spaces, one: Tracked, path: str) -> bool:
         """One look and what follows from it; True when there was something to do."""
         began = time.monotonic()
+        one.repairs.note(began, LOOK)
         view = await spaces.look(one)
         found = await self._pins(one, view)
         operations = plan(view, [pin for pin, _ in found])
         if operations:
+            one.repairs.note(began)
             await spaces.apply(one, operations)
         for _, record in found:
             if record.address is not None:
@@ -83,7 +86,8 @@ class Pinner:
             self._known.note("info", "pinned", record, path=record.path)
         elif is_changed and one.is_settled:
             self._known.counts["drift"] += 1
-            self._known.note("warning", "pin_repaired", record)
+            if not one.repairs.is_fought(time.monotonic()):  # that is one warning, not one for each
+                self._known.note("warning", "pin_repaired", record)
 
     async def _pins(self, one: Tracked, view: View) -> list[tuple[Pin, Record]]:
         """What the links of a namespace shall have."""

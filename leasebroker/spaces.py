@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from leasebroker.netns import Folder, GoneError, Space, apply, look
 from leasebroker.plan import Operation, View
+from leasebroker.repairs import Repairs
 
 _T = TypeVar("_T")
 
@@ -25,12 +26,14 @@ MOUNT_SECONDS, MOUNT_PAUSE = 5.0, 0.002
 class Tracked:
     """One namespace, with what `leasebroker.pinner` keeps of it.
 
-    ``is_visited``: what was seen at the last visit is right. ``is_settled``: and the container runs.
+    ``is_visited``: what was seen at the last visit is right. ``is_settled``: and the container runs. ``is_waiting``: it
+    was changed too often, and is looked into later.
     """
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self.is_visited = self.is_settled = self.is_busy = self.is_changed = False
+        self.is_visited = self.is_settled = self.is_busy = self.is_changed = self.is_waiting = False
+        self.repairs = Repairs()
         self.members: dict[tuple[int, bytes], str] = {}
         """(ifindex, MAC) of a link -> the id of its container."""
         self.guessed: set[tuple[int, bytes]] = set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from contextlib import closing
 from ipaddress import IPv4Address, IPv4Interface
 
@@ -291,6 +293,28 @@ def test_a_link_that_is_down_is_not_shown_as_pinned(managed: Managed) -> None:
     wait_until(lambda: managed.container("web")["pinned"] is None, 5, "the lease to be gone")
     managed.edge.out("web", "ip", "link", "set", "eth0", "up")
     managed.lease("web")
+
+
+@pytest.mark.one_engine
+def test_a_container_that_undoes_each_repair_is_a_warning(managed: Managed) -> None:
+    """And costs the others nothing: it waits for its next repair, also for the one after it has given up."""
+    managed.start()
+    managed.edge.run("web")
+    lease = str(managed.lease("web"))
+    wait_until(lambda: managed.container("web")["state"] == "running", 5, "the container to be known to run")
+    undo = f"while :; do ip addr del {lease}/24 dev eth0 2>/dev/null; sleep 0.02; done"
+    with subprocess.Popen([*managed.edge.enter("web"), "sh", "-c", undo]) as fighting:
+        try:
+            wait_until(managed.warnings, 20, "a warning")
+            (warning,) = managed.warnings()
+            before = managed.paths().get("drift", 0)
+            time.sleep(3)
+            assert managed.paths().get("drift", 0) - before <= 5
+            assert len(managed.service.events("pin_repaired")) <= 25
+        finally:
+            fighting.kill()
+    assert "something in container web changes its addresses or routes again and again" in warning
+    wait_until(lambda: managed.is_on_link("web", lease), 30, "the lease to be back")
 
 
 def test_a_route_that_the_engine_rewrites_is_set_again(managed: Managed) -> None:
