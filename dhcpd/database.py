@@ -219,7 +219,7 @@ def _replace(path: Path, damage: sqlite3.Error) -> None:
         _salvage(path)
     except (sqlite3.Error, OSError) as error:
         what = f"{path} is damaged ({damage}), and what can be read of it cannot be written: {error}"
-        raise StoreError(f"{what}; make room") from error
+        raise StoreError(f"{what}; repair that or name another state folder") from error
 
 
 def _salvage(path: Path) -> None:
