@@ -292,13 +292,22 @@ class Broker:
         if self._spaces is not None:
             self._check_lost(self._loop.time())
 
+    def _in_no_space(self) -> dict[str, str]:
+        """The containers that run without their lease and whose namespace is not known: their names by their ids."""
+        there = {id_ for one in self._spaces or () for id_ in one.members.values()}
+        missing = [one for one in self.known.records.values() if one.is_missing and one.address]
+        return {one.container: one.name for one in missing if one.container not in there}
+
+    def _seek(self) -> None:
+        """Look at everything when a container is in no namespace still."""
+        if not self._lost.keys().isdisjoint(self._in_no_space()):
+            self._is_look_due.set()
+
     def _check_lost(self, now: float) -> None:
         """A container whose namespace is not there cannot be pinned, however often it is looked for."""
-        there = {id_ for one in self._spaces or () for id_ in one.members.values()}
-        found = {one.container: one.name for one in self.known.records.values() if one.is_missing and one.address}
-        found = {id_: name for id_, name in found.items() if id_ not in there}
+        found = self._in_no_space()
         if found.keys() - self._lost.keys():
-            self._loop.call_later(LOST_SECONDS, self._is_look_due.set)
+            self._loop.call_later(LOST_SECONDS, self._seek)
         self._lost = {id_: self._lost.get(id_, now) for id_ in found}
         names = sorted(found[id_] for id_, since in self._lost.items() if since + LOST_SECONDS <= now)
         what = f"no namespace in {self._netns} has the link of {', '.join(names)}"
