@@ -191,7 +191,7 @@ class Broker:
             raise
 
     async def _look_at_all(self) -> None:
-        """Leases first, containers second."""
+        """Leases first, containers second. Namespaces are followed as soon as it is known who there is."""
         await self._caretaker.repair()
         networks = [leg.network for leg in self.known.legs]
         seen = await self._listing.ask(partial(_everything, names=networks))

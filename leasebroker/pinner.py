@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from ipaddress import IPv4Address
 
 from leasebroker.containers import STARTED, Container, Member, Wish, gateway_choice
-from leasebroker.docker_feed import Line
+from leasebroker.docker_feed import Line, RefusedError
 from leasebroker.known import Known, Leg, Record
 from leasebroker.netns import GoneError, own_id
 from leasebroker.plan import LABEL, Address, Link, Pin, View, plan
@@ -152,8 +152,11 @@ class Pinner:
         self._expected = {key: one for key, one in self._expected.items() if one != id_}
 
     async def _members(self, leg: Leg) -> Sequence[Member]:
-        """Who the engine shows on a network now."""
-        network = await self._engine.ask(lambda engine: engine.network(leg.network))
+        """Who the engine shows on a network now; nobody on one that it does not tell apart, or that cannot be read."""
+        try:
+            network = await self._engine.ask(lambda engine: engine.network(leg.network))
+        except RefusedError:
+            return ()
         if network is None:
             return ()
         self._known.networks[network.name] = network
