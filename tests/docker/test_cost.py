@@ -40,6 +40,7 @@ def wide(managed: Managed) -> Iterator[Managed]:
     wait_until(removed, 20, "a busy engine to count no endpoint of a removed container any more")
 
 
+@pytest.mark.one_engine
 def test_the_broker_costs_little(wide: Managed, count: Count, record_property: Figure) -> None:
     number, seconds = count(30, 100), count(20, 60)
     wide.start(WITHOUT)

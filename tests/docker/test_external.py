@@ -125,6 +125,7 @@ def test_it_follows_a_changed_address(managed: Managed, serve: Serve) -> None:
     assert managed.source("web") == ("10.0.1.1", "10.0.1.55")
 
 
+@pytest.mark.one_engine
 def test_a_lease_that_is_over_leaves_the_link(managed: Managed, serve: Serve) -> None:
     """Another station may have the address by then (RFC 2131 section 4.4.5): Docker's own is left."""
     server = serve(Dnsmasq)
@@ -152,6 +153,7 @@ def _end_leases(state: Path) -> None:
     store.close()
 
 
+@pytest.mark.one_engine
 def test_an_address_that_a_squatter_has_is_declined(managed: Managed, serve: Serve) -> None:
     serve(Dnsmasq)
     squatted = IPv4Address("10.0.1.101")
@@ -173,6 +175,7 @@ def test_an_address_can_be_asked_for_before_the_container_exists(managed: Manage
     assert managed.lease("web") == IPv4Address(address)
 
 
+@pytest.mark.one_engine
 def test_a_silent_server_is_told_and_the_rest_works(managed: Managed, site: Site) -> None:
     del site
     managed.start(EXTERNAL)
@@ -184,6 +187,7 @@ def test_a_silent_server_is_told_and_the_rest_works(managed: Managed, site: Site
     assert managed.edge.ping("web", "198.51.100.9")
 
 
+@pytest.mark.one_engine
 def test_a_vlan_changes_between_its_own_server_and_another(managed: Managed, serve: Serve) -> None:
     serve(Dnsmasq)
     managed.start(OWN)
