@@ -185,7 +185,8 @@ class Forwarding:
 
     def _apply(self, config: Config, wiring: Wiring, servers: Servers, now: float) -> None:
         members = None
-        if config is not self._config or self.error is not None:
+        were = None if self._wiring is None else self._wiring.legs
+        if config is not self._config or self.error is not None or wiring.legs != were:
             members = _members(config, servers, now)
             self._holders = {(one.vlan, one.address): one.mac for one in members}
         changed = self._firewall.apply(_rules(config, wiring), now, members)

@@ -40,7 +40,8 @@ class Kept:
         self.nodes = nodes
         with nodes.on("router"):
             self.forwarding = Forwarding(self.notes.append)
-        link = SimpleNamespace(interface="leg1", is_there=lambda: True)
+        self.is_there = True
+        link = SimpleNamespace(interface="leg1", is_there=lambda: self.is_there)
         server = SimpleNamespace(link=link, engine=Engine(config.vlans[0].scope, rows, NOW))
         self.servers = {"vlan1": cast(Server, server)}
 
@@ -109,6 +110,22 @@ def test_a_lease_does_not_hide_that_the_rules_were_refused(kept: Kept, refusing:
     refusing.undo()
     kept.watch(NOW + RETRY_SECONDS)
     assert kept.told("rules_applied")
+
+
+def test_leases_that_changed_while_the_leg_was_away_count_when_it_is_back(kept: Kept) -> None:
+    kept.watch(NOW)
+    kept.is_there = False
+    kept.watch(NOW)
+    book = kept.servers["vlan1"].engine.book
+    gone = book.release(book.by_owner[MAC], int(NOW))
+    come = lease("10.0.1.77")._replace(mac=OTHER, client=OTHER)
+    book.grant(come, OTHER)
+    for row in (gone, come):
+        kept.committed(row)
+    kept.is_there = True
+    kept.watch(NOW)
+    assert "10.0.1.77" in kept.members()
+    assert ADDRESSES["container1"] not in kept.members()
 
 
 def test_a_lease_that_meets_no_table_is_a_member_with_the_next_look(kept: Kept) -> None:
