@@ -18,6 +18,7 @@ from dhcpd.limits import MAX_STATIONS, MAX_STRANGER, Limits
 from dhcpd.offers import Offer
 from dhcpd.pool import dotted
 from dhcpd.replies import Profile, Send, Times, compose, lease_times, refuse
+from dhcpd.reports import Reports
 from dhcpd.settings import INFINITE, Scope
 from dhcpd.wire import (
     BOOTREQUEST,
@@ -38,8 +39,6 @@ MAX_CONFLICTS_PER_MAC = 16
 MAX_DECLINES_PER_MAC = 8
 """A station that has declined so many addresses which are in quarantine still finds fault with any; believing it
 further would empty the pool. It keeps its lease."""
-MAX_CONFLICT_MACS = 1024
-"""Stations remembered with the addresses that they answered for, or declined."""
 FULL_SECONDS = 120
 
 
@@ -58,8 +57,7 @@ class Engine:
         self._offers = allocator.offers
         self._prober = allocator.prober
         self.limits = Limits(now)
-        self._conflicts: dict[bytes, set[int]] = {}
-        self._declines: dict[bytes, set[int]] = {}
+        self._conflicts, self._declines = Reports(), Reports()
         self._full_since: float | None = None
         self._profile = Profile(scope.router, scope.options, scope.boot)
         self._profiles = {
@@ -189,12 +187,10 @@ class Engine:
         if binding is None or binding.address != address:
             return self._drop("not_the_holder")
         station = node.mac or node.owner
-        declined = {one for one in self._declines.get(station, ()) if one in self.book.declined}
+        declined = self._declines.of(station) & self.book.declined
         if len(declined) >= MAX_DECLINES_PER_MAC:
             return self._drop("declines_too_often")
-        if len(self._declines) >= MAX_CONFLICT_MACS:
-            self._declines.clear()
-        self._declines[station] = declined | {address}
+        self._declines.put(station, declined | {address})
         return self._quarantine(address, node.mac, now, "declined", DECLINER)
 
     def _release(self, message: Message, node: Node, now: float) -> Decision:
@@ -330,7 +326,7 @@ class Engine:
     def heard(self, address: int, mac: bytes, now: float) -> Decision:
         """Somebody at ``mac`` answers for ``address`` by ARP. The holder of the address may; anybody else is a squatter
         when the address is free, or was when the probe went out that this answers."""
-        answers = self._conflicts.get(mac, set())
+        answers = self._conflicts.of(mac)
         if len(answers) > MAX_CONFLICTS_PER_MAC or not self._prober.heard(address, now):
             return NOTHING
         owner, offer = self._offers.owner(address), self._offers.of(address)
@@ -343,10 +339,9 @@ class Engine:
                 if address in self.book.idle:
                     self.book.idle.move_to_end(address)
             return NOTHING
-        if len(self._conflicts) >= MAX_CONFLICT_MACS:
-            self._conflicts.clear()
-        self._conflicts[mac] = answers | {address}
-        if len(self._conflicts[mac]) > MAX_CONFLICTS_PER_MAC:
+        answers |= {address}
+        self._conflicts.put(mac, answers)
+        if len(answers) > MAX_CONFLICTS_PER_MAC:
             return self._proxy_arp(address, mac)
         return self._quarantine(address, mac, now, "conflict")
 
@@ -465,7 +460,7 @@ class Engine:
 
     def proxies(self) -> list[bytes]:
         """The stations that answer by ARP for more addresses than any one has."""
-        return [mac for mac, answers in self._conflicts.items() if len(answers) > MAX_CONFLICTS_PER_MAC]
+        return self._conflicts.stations(more_than=MAX_CONFLICTS_PER_MAC)
 
     def step(self, seconds: int, since: int, now: float) -> list[Row]:
         """The clock was set: move the leases granted at or after ``since`` along, and what waits. Leases that are live

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from dhcpd.engine import MAX_CONFLICT_MACS, MAX_CONFLICTS_PER_MAC, MAX_DECLINES_PER_MAC
+from dhcpd.engine import MAX_CONFLICTS_PER_MAC, MAX_DECLINES_PER_MAC
 from dhcpd.probe import ANSWER_TIME, FRESH_TIME, ROUNDS
+from dhcpd.reports import MAX_REPORTERS
 from dhcpd.settings import Reservation
 from tests.dhcpd.script import Vlan, ip, mac, packed
 
@@ -200,11 +201,11 @@ def test_a_station_that_is_not_believed_stays_so_with_another_configuration() ->
 def test_a_flood_of_answering_stations_fills_no_memory() -> None:
     vlan = Vlan(probe=True, pools=("10.0.0.10-10.0.0.255", "10.0.2.0-10.0.40.255"))
     stations = 0
-    while stations < 2 * MAX_CONFLICT_MACS:
+    while stations < 2 * MAX_REPORTERS:
         for address in vlan.sleep(1):
             stations += 1
             vlan.answers(address, mac(stations))
-    assert len(vlan.engine._conflicts) <= MAX_CONFLICT_MACS
+    assert len(vlan.engine._conflicts) <= MAX_REPORTERS
 
 
 def test_after_a_loss_of_state_a_device_that_answered_keeps_its_address() -> None:
@@ -264,12 +265,12 @@ def test_a_client_that_declines_everything_does_not_empty_the_pool() -> None:
 
 def test_a_flood_of_declining_clients_fills_no_memory() -> None:
     vlan = Vlan(pools=("10.0.0.10-10.0.0.255", "10.0.2.0-10.0.40.255"))
-    for number in range(MAX_CONFLICT_MACS + 10):
+    for number in range(MAX_REPORTERS + 10):
         client = vlan.client(number)
         client.join()
         client.decline()
-    assert len(vlan.engine.book.declined) == MAX_CONFLICT_MACS + 10
-    assert len(vlan.engine._declines) <= MAX_CONFLICT_MACS
+    assert len(vlan.engine.book.declined) == MAX_REPORTERS + 10
+    assert len(vlan.engine._declines) <= MAX_REPORTERS
 
 
 def test_a_reserved_address_that_a_squatter_has_is_not_given_for_now() -> None:
