@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -19,6 +19,13 @@ def lease(number: int, since: int = 1_790_000_000) -> Row:
     """The lease of device ``number``."""
     mac = (0x020000000000 + number).to_bytes(6, "big")
     return Row(FIRST + number, BOUND, b"i\1" + mac, mac, b"\1" + mac, f"device-{number}", since, since + 43200)
+
+
+def fill(path: Path) -> None:
+    """Have a file there with all the room that there is."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)) == 4096:
+            pass
 
 
 class Running:

@@ -38,18 +38,13 @@ FILL_THE_DISK = """
 import os, sys
 from itertools import count
 from pathlib import Path
-from tests.dhcpd.stores import lease, read, running
+from tests.dhcpd.stores import fill, lease, read, running
 
 folder = Path(sys.argv[1])
 ballast = folder / "ballast"
 with running(folder) as service:
     assert service.commit([lease(0)]) is None
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)) == 4096:
-                pass
-        except OSError:
-            pass
+    fill(ballast)
     error = next(filter(None, (service.commit([lease(n)]) for n in range(1, 2000))))
     assert "full" in str(error), error
     assert service.commit([lease(3000)]) is not None
@@ -66,7 +61,7 @@ print("done")
 DAMAGE_ON_A_FULL_DISK = """
 import subprocess, sys
 from pathlib import Path
-from tests.dhcpd.stores import lease, read, write
+from tests.dhcpd.stores import fill, lease, read, write
 
 folder = Path(sys.argv[1])
 write(folder, [lease(number) for number in range(300)])
@@ -74,12 +69,7 @@ path, ballast = folder / "leases.db", folder / "ballast"
 damaged = path.read_bytes()
 damaged = damaged[:4096] + bytes(4096) + damaged[8192:]
 path.write_bytes(damaged)
-with ballast.open("wb", buffering=0) as file:
-    try:
-        while file.write(bytes(4096)) == 4096:
-            pass
-    except OSError:
-        pass
+fill(ballast)
 for _ in range(2):
     start = [sys.executable, "-c", "import sys, dhcpd.store as s, pathlib; s.Store(pathlib.Path(sys.argv[1]))", folder]
     error = subprocess.run(start, capture_output=True, text=True).stderr.splitlines()[-1]
