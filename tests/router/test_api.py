@@ -72,6 +72,15 @@ def engine(name: str, leases: int) -> Engine:
     return Engine(scope(name=name, pools=(POOL,)), rows, START)
 
 
+def little_room() -> socket.socket:
+    """A listening TCP socket on loopback, whose connections take few bytes that nobody reads."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    return listening
+
+
 def answer(app: FakeApp, folder: Path, method: str, target: str, body: str | None = None) -> Answer:
     """One request to an API of that app."""
 

@@ -17,7 +17,7 @@ from router.app import App
 from router.callers import Places
 from router.settings import Api
 from router.watch import PACE_SECONDS
-from tests.router.test_api import FakeApp, engine
+from tests.router.test_api import FakeApp, engine, little_room
 
 TOKEN = "a-long-token-that-is-secret"
 BEARER = f"Host: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
@@ -32,10 +32,7 @@ def serving(work: Callable[[FakeApp, tuple[str, int]], Awaitable[None]]) -> None
     app.config = SimpleNamespace(api=Api("127.0.0.1", 0, TOKEN))
 
     async def serve() -> None:
-        listening = socket.socket()
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
+        listening = little_room()
         running = api.Api(cast("App", app))
         await running.start([listening])
         try:

@@ -22,7 +22,7 @@ from router.access import HEADERS, TRIES_AT_ONCE
 from router.app import App
 from router.settings import Api
 from router.watch import PACE_SECONDS
-from tests.router.test_api import FakeApp, engine
+from tests.router.test_api import FakeApp, engine, little_room
 from tests.wire import control
 
 TOKEN = "a-long-token-that-is-secret"
@@ -263,10 +263,7 @@ def test_who_does_not_read_does_not_hold_up_a_stop() -> None:
     app.config = SimpleNamespace(api=Api("127.0.0.1", 0, TOKEN))
 
     async def serve() -> float:
-        listening = socket.socket()
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
+        listening = little_room()
         running = api.Api(cast("App", app))
         await running.start([listening])
         with socket.create_connection(listening.getsockname()) as deaf:
