@@ -15,12 +15,12 @@ from dhcpd.leases import BOUND, Row
 from dhcpd.link import default_interface
 from dhcpd.pool import dotted
 from dhcpd.server import Server
-from router import conntrack, elements, sysctls
+from router import conntrack, sysctls
 from router.advice import warnings
 from router.conntrack import Connection, Landing, has_moved, landings, trespasses
 from router.firewall import Firewall, FirewallError, Member, has_flowtables
 from router.nftables import Ruleset
-from router.places import Name, Places, find, unplaced
+from router.places import Name, Places, find, placed, unplaced
 from router.relay import Leg, Relay
 from router.rules import ruleset
 from router.settings import Config
@@ -202,7 +202,7 @@ class Forwarding:
         if changed:
             self._firewall.watch(now)
             self._log(Note("info", "rules_applied", {"legs": wiring.legs, "wan": wiring.wan}))
-        before, self._landings = self._landings, _landings(config, wiring)
+        before, self._landings = self._landings, landings(placed(config, wiring.nodes).publish)
         if before - self._landings:
             self._end(partial(has_moved, before, self._landings))
 
@@ -259,11 +259,6 @@ def _without_uplink(config: Config, wan: str | None) -> str | None:
         f"the router is not in {network}, the Docker network of [wan], as far as is known, and no default route leads "
         f"past the VLANs: nothing goes to the WAN until it is (docker network connect {network} router)"
     )
-
-
-def _landings(config: Config, wiring: Wiring) -> frozenset[Landing]:
-    places = elements.Wiring(wiring.legs, nodes=wiring.nodes)
-    return landings((one, places.address(one.target)) for one in config.publish)
 
 
 def _relay_legs(config: Config, wiring: Wiring) -> dict[str, Leg]:
