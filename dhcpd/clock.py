@@ -44,6 +44,9 @@ class Clock:
     clock is set. ``since`` is the start of the first run since it last did so, however often the service or the machine
     started in between: ``doubt`` is what has to be kept for the next run, and was kept by the last one. While the clock
     is right nothing that sets it can be about time that went by, and ``since`` is 0: all leases would move along.
+
+    A clock in doubt that is set while the service does not run is taken for time that went by: nothing tells the two
+    apart.
     """
 
     def __init__(self, wall: float, monotonic: float, stamp: int, doubt: int | None = None) -> None:
@@ -71,6 +74,7 @@ class Clock:
         self._offset += difference
         if abs(difference) <= TOLERANCE:
             return 0
+        self._stamp = min(self._stamp, int(wall))  # no lease is later, once they have moved along
         self._is_right = False
         if self.since:
             self.since = max(0, self.since + round(difference))
