@@ -20,6 +20,7 @@ test: setup engines servers image
 	@.venv/bin/pytest --quiet
 
 soak: export LANWARD_SOAK = 1
+soak: export PYTEST_ADDOPTS = -o faulthandler_timeout=7200
 soak: ENGINES += 26.1
 soak: test
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from time import monotonic
 from zlib import crc32
 
@@ -86,6 +86,9 @@ class Store:
         except StoreError:
             self._lock.close()
             raise
+        self._in_use = Lock()
+        """Held while a thread uses the database after the start: a connection has one error, which the module asks for
+        after the call, so that of two threads at once one may report the other's, or none (``SystemError``)."""
         self._names: dict[int, str] = dict(self._database.execute("SELECT id, name FROM vlan"))
         self._named = set(self._names)
         self._recent = 0
@@ -124,16 +127,17 @@ class Store:
     def _rows(self, query: str, first: int, start: int) -> list[Columns]:
         """What a query finds among the keys from ``first`` on of the VLAN whose keys begin at ``start``."""
         keys = (first, start | 0xFFFFFFFF)
-        try:
+        with self._in_use:
             try:
-                return self._database.execute(query, keys).fetchall()
-            except sqlite3.OperationalError:
-                if self._database.text_factory is not str:
-                    raise
-                self._database.text_factory = _lenient  # a name with a flipped bit; asked for only then, for it is slow
-                return self._database.execute(query, keys).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._path} cannot be read: {error}") from error
+                try:
+                    return self._database.execute(query, keys).fetchall()
+                except sqlite3.OperationalError:
+                    if self._database.text_factory is not str:
+                        raise
+                    self._database.text_factory = _lenient  # a name with a flipped bit; only then, for it is slow
+                    return self._database.execute(query, keys).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(f"{self._path} cannot be read: {error}") from error
 
     def latest(self) -> int:
         """The latest ``since`` of all VLANs, 0 when there is none: the stamp for `dhcpd.clock.Clock`."""
@@ -200,7 +204,7 @@ class Store:
     # -- on the writer thread
 
     def _run(self, post: Callable[[Callable[[], None]], object]) -> None:
-        with suppress(OSError, sqlite3.Error):
+        with self._in_use, suppress(OSError, sqlite3.Error):
             grow_log(self._path, LOG_PAGES)
             self._database.execute("DELETE FROM lease WHERE state = 0")
         running = True
@@ -231,22 +235,23 @@ class Store:
     def _attempt(self, rows: Batch, *, touches: bool = False) -> Exception | None:
         """Commit the rows, if need be to a new database after the present one turned out to be damaged."""
         began = monotonic()
-        try:
+        with self._in_use:
             try:
-                if touches:
-                    self._database.execute(f"PRAGMA user_version = {SCHEMA}")
-                self._write(rows)
-            except sqlite3.Error as error:
-                if not is_damage(error):
-                    raise
-                self._database.close()
-                self._database = open_database(self._path, self.notes.append)
-                self._named.clear()
-                self._recent = 0
-                self._write(rows)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the loop waits for an answer
-            self._quick = 0
-            return error
+                try:
+                    if touches:
+                        self._database.execute(f"PRAGMA user_version = {SCHEMA}")
+                    self._write(rows)
+                except sqlite3.Error as error:
+                    if not is_damage(error):
+                        raise
+                    self._database.close()
+                    self._database = open_database(self._path, self.notes.append)
+                    self._named.clear()
+                    self._recent = 0
+                    self._write(rows)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the loop waits for an answer
+                self._quick = 0
+                return error
         self._quick = self._quick + 1 if monotonic() - began < QUICK_SECONDS else 0
         return None
 

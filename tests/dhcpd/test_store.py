@@ -170,6 +170,19 @@ def test_nothing_overtakes_a_batch_that_waits(quick: Running) -> None:
     assert lease(1, since=2) in list(quick.store.load(VLAN))
 
 
+def test_reading_and_writing_do_not_take_each_others_errors(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_SELECT_RECENT", "SELECT * FROM absent WHERE key BETWEEN ? AND ?")
+    results: list[Exception | None] = []
+    number = service.store.vlan_id(VLAN)
+    for batch in range(2000):
+        service.store.commit([(number, lease(batch))], results.append)
+        with pytest.raises(StoreError, match="no such table"):
+            list(service.store.load(VLAN))
+    while len(results) < 2000:
+        service.turn()
+    assert set(results) == {None}
+
+
 def test_what_takes_long_is_left_to_the_writer(quick: Running) -> None:
     results = [at_once(quick, number) for number in range(store.MAX_RECENT - store.MIN_QUICK)]
     assert results == [[None]] * (len(results) - 1) + [[]]
