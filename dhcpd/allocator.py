@@ -31,7 +31,7 @@ class Allocator:
         reservation = node.reservation
         if reservation is not None and reservation.address is not None:
             held = self.book.by_address.get(reservation.address)
-            if held is None or held.state != DECLINED:
+            if held is None or held.state != DECLINED or _is_of_its_own(held, node):
                 return reservation.address
         binding = self.book.by_owner.get(node.owner)
         if binding is not None and (self.is_dynamic(binding.address) or self._is_fixed(binding)):
@@ -125,9 +125,7 @@ class Allocator:
     def is_in_use_by(self, address: int, node: Node) -> bool:
         """Quarantined because this very station answers for it: a client from before a loss of state."""
         held = self.book.by_address.get(address)
-        if held is None or held.state != DECLINED or held.client == DECLINER:
-            return False
-        return held.mac == node.mac and self.is_dynamic(address)
+        return held is not None and _is_of_its_own(held, node) and self.is_dynamic(address)
 
     def is_anothers(self, owner: bytes, address: int) -> bool:
         """Whether an address is leased to or reserved for somebody else than that key."""
@@ -179,3 +177,8 @@ class Allocator:
     def _is_nobodys(self, address: int, node: Node) -> bool:
         """In no book and on offer to nobody but this node."""
         return address not in self.book.by_address and self.offers.owner(address) in (None, node.owner)
+
+
+def _is_of_its_own(held: Binding, node: Node) -> bool:
+    """Whether an address is in quarantine because this very station answers for it."""
+    return held.state == DECLINED and held.client != DECLINER and held.mac == node.mac

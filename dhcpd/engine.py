@@ -248,8 +248,9 @@ class Engine:
         renewed = previous is not None and previous.address == address and previous.expires > now
         self.allocator.clear(node.owner, address)
         rows = self.book.grant(row, node.owner)
-        if len(rows) > 1:
-            self.allocator.give_back(rows[1].address)
+        if previous is not None and len(rows) > 1:
+            self.allocator.give_back(previous.address)
+            self._prober.left(previous.address, previous.mac, now)
         if row.client != node.owner and (old := self.book.by_owner.get(row.client)) is not None and old.is_live(now):
             rows.append(self.book.release(old, second))
         return rows, self._note("info", "renewed" if renewed else "granted", row)
@@ -327,7 +328,7 @@ class Engine:
         """Somebody at ``mac`` answers for ``address`` by ARP. The holder of the address may; anybody else is a squatter
         when the address is free, or was when the probe went out that this answers."""
         answers = self._conflicts.of(mac)
-        if len(answers) > MAX_CONFLICTS_PER_MAC or not self._prober.heard(address, now):
+        if len(answers) > MAX_CONFLICTS_PER_MAC or not self._prober.heard(address, mac, now):
             return NOTHING
         owner, offer = self._offers.owner(address), self._offers.of(address)
         if offer is not None and offer.mac == mac:
@@ -445,6 +446,7 @@ class Engine:
         self.received, self.sent, self.dropped = old.received, old.sent, old.dropped
         self.limits = old.limits
         self._conflicts, self._declines = old._conflicts, old._declines
+        self._prober.inherit(old._prober)
         for owner, offer in old.standing_offers():
             if self.allocator.is_dynamic(offer.address) and self._offers.surplus(offer.mac) is None:
                 self._offers.restore(owner, offer)

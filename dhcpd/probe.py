@@ -23,6 +23,10 @@ REFILL = AHEAD // 2
 """Below so many, the next free addresses are due to be probed: one bout for many clients instead of one for each."""
 MAX_WATCHED = 1024
 """Addresses probed while they are on offer. Beyond, offers go out unprobed: the client's own check remains."""
+LEAVE_TIME = 10
+"""Seconds in which who has another address now may answer for the old one."""
+MAX_LEFT = 1024
+"""Addresses that were left; with more of them it starts over."""
 
 
 class Prober:
@@ -40,6 +44,7 @@ class Prober:
         self._lowest: list[int] = []
         self._waiting: dict[int, tuple[float, int]] = {}
         self._watched: dict[int, float] = {}
+        self._left: dict[int, tuple[bytes, float]] = {}
         self._is_dry = not enabled
 
     def take(self, now: float) -> tuple[int | None, bool]:
@@ -75,8 +80,20 @@ class Prober:
         self._waiting.pop(address, None)
         self._silent.pop(address, None)
 
-    def heard(self, address: int, now: float) -> bool:
-        """Somebody answers for ``address``; True when it was on its way to a client."""
+    def left(self, address: int, mac: bytes, now: float) -> None:
+        """``mac`` has another address than this one from now on."""
+        if len(self._left) >= MAX_LEFT:
+            self._left.clear()
+        self._left[address] = mac, now + LEAVE_TIME
+
+    def heard(self, address: int, mac: bytes, now: float) -> bool:
+        """``mac`` answers for ``address``; True when that was on its way to a client, and is not just being left: then
+        it is probed until it is silent."""
+        leaver, until = self._left.get(address, (b"", now))
+        if mac == leaver and now < until:
+            if address in self._waiting:
+                self._waiting[address] = self._waiting[address][0], 0
+            return False
         is_watched = self._watched.pop(address, now) > now
         was_waiting = self._waiting.pop(address, None) is not None
         return self._silent.pop(address, None) is not None or was_waiting or is_watched
@@ -121,6 +138,11 @@ class Prober:
         self._silent = {address: since + seconds for address, since in self._silent.items()}
         self._watched = {address: until + seconds for address, until in self._watched.items()}
         self._waiting = {address: (due + seconds, rounds) for address, (due, rounds) in self._waiting.items()}
+        self._left = {address: (mac, until + seconds) for address, (mac, until) in self._left.items()}
+
+    def inherit(self, old: Prober) -> None:
+        """Know who leaves an address, as the prober of the previous configuration did."""
+        self._left = old._left
 
     def _ask(self, address: int, now: float, due: list[int]) -> None:
         due.append(address)

@@ -10,7 +10,7 @@ from dhcpd.engine import MAX_CONFLICTS_PER_MAC, MAX_DECLINES_PER_MAC
 from dhcpd.probe import ANSWER_TIME, FRESH_TIME, ROUNDS
 from dhcpd.reports import MAX_REPORTERS
 from dhcpd.settings import Reservation
-from tests.dhcpd.script import Vlan, ip, mac, packed
+from tests.dhcpd.script import Client, Vlan, ip, mac, packed
 
 SQUATTER = mac(0xBAD)
 
@@ -282,6 +282,14 @@ def test_a_reserved_address_that_a_squatter_has_is_not_given_for_now() -> None:
     assert vlan.client(1).join() == "10.0.1.100"
     vlan.sleep(600)
     assert vlan.client(1).join() == "10.0.1.20"
+
+
+def test_a_reservation_for_the_station_that_answers_ends_the_quarantine() -> None:
+    """A printer of a fixed address is written down with it, and then told to ask."""
+    vlan = squatted("10.0.1.100")
+    vlan.reload(reservations=(Reservation("printer", macs=(SQUATTER,), address=ip("10.0.1.100")),))
+    assert Client(vlan, SQUATTER).join() == "10.0.1.100"
+    assert vlan.state("10.0.1.100") == "bound"
 
 
 def test_probing_can_be_switched_off() -> None:

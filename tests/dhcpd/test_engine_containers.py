@@ -285,6 +285,25 @@ def test_its_own_answer_is_no_conflict() -> None:
     assert one.state("10.0.1.100") == "bound"
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_it_may_answer_for_its_old_address_until_it_has_moved(again: bool) -> None:
+    """A reservation moves it, and the address that is free now is probed before the link has the new one."""
+    one = vlan(probe=True)
+    one.container("web", station=mac(7))
+    one.reload(reservations=(WEB,))
+    assert one.container("web", station=mac(7)) == "10.0.1.20"
+    if again:
+        old = one.engine
+        one.reload(lease_time=2000)
+        one.engine.inherit(old)
+    assert "10.0.1.100" in one.tick()
+    one.answers("10.0.1.100", mac(7))
+    one.sleep(3)
+    assert one.state("10.0.1.100") is None
+    assert not {"conflict", "proxy_arp"} & set(one.events())
+    assert one.container("db") == "10.0.1.100"
+
+
 def test_a_wish_outside_the_pools_is_probed() -> None:
     one = vlan(probe=True)
     _, decision = one.engine.lease_container("web", mac(7), "", ip("10.0.1.50"), one.now)

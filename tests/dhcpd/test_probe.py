@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from dhcpd.pool import Range, RangeSet, Supply
-from dhcpd.probe import AHEAD, ANSWER_TIME, FRESH_TIME, MAX_WATCHED, REFILL, ROUNDS, Prober
+from dhcpd.probe import AHEAD, ANSWER_TIME, FRESH_TIME, LEAVE_TIME, MAX_LEFT, MAX_WATCHED, REFILL, ROUNDS, Prober
+from tests.dhcpd.script import mac
 
 PROBING = ANSWER_TIME * ROUNDS
+STATION = mac(1)
 
 
 class Bench:
@@ -53,9 +55,9 @@ def test_silent_addresses_go_out_in_ascending_order_without_a_probe() -> None:
 def test_an_address_that_answers_is_passed_over() -> None:
     bench = Bench()
     bench.prober.tick(0)
-    assert bench.prober.heard(0, bench.now)
+    assert bench.prober.heard(0, STATION, bench.now)
     bench.sleep(PROBING)
-    assert bench.prober.heard(1, bench.now)
+    assert bench.prober.heard(1, STATION, bench.now)
     assert bench.take() == (2, False)
 
 
@@ -70,19 +72,19 @@ def test_an_address_handed_out_unprobed_is_watched() -> None:
     bench = Bench()
     address, _ = bench.take()
     assert address is not None
-    assert bench.prober.heard(address, bench.now)
-    assert not bench.prober.heard(address, bench.now)
+    assert bench.prober.heard(address, STATION, bench.now)
+    assert not bench.prober.heard(address, STATION, bench.now)
 
 
 def test_an_address_taken_while_its_probe_is_under_way_is_watched() -> None:
     bench = Bench()
     bench.prober.tick(0)
     assert bench.take() == (0, False)
-    assert bench.prober.heard(0, bench.now)
+    assert bench.prober.heard(0, STATION, bench.now)
 
 
 def test_an_address_that_nobody_probes_is_not_heard() -> None:
-    assert not Bench().prober.heard(7, 0)
+    assert not Bench().prober.heard(7, STATION, 0)
 
 
 def test_the_watch_ends() -> None:
@@ -90,7 +92,7 @@ def test_the_watch_ends() -> None:
     bench.take()
     bench.prober.tick(0)
     bench.sleep(2 * PROBING)
-    assert not bench.prober.heard(0, bench.now)
+    assert not bench.prober.heard(0, STATION, bench.now)
 
 
 def test_the_end_of_a_watch_is_waited_for() -> None:
@@ -105,7 +107,7 @@ def test_the_end_of_a_watch_is_waited_for() -> None:
 def test_the_watch_ends_though_nobody_looks_after_the_time() -> None:
     bench = Bench()
     bench.take()
-    assert not bench.prober.heard(0, PROBING)
+    assert not bench.prober.heard(0, STATION, PROBING)
 
 
 def test_an_address_that_somebody_has_is_probed_no_more() -> None:
@@ -117,8 +119,8 @@ def test_an_address_that_somebody_has_is_probed_no_more() -> None:
     bench.taken.add(1)
     bench.prober.taken(1)
     assert 0 not in bench.sleep(FRESH_TIME + PROBING)
-    assert not bench.prober.heard(0, bench.now)
-    assert not bench.prober.heard(1, bench.now)
+    assert not bench.prober.heard(0, STATION, bench.now)
+    assert not bench.prober.heard(1, STATION, bench.now)
     assert bench.take() == (2, False)
 
 
@@ -161,7 +163,7 @@ def test_without_probing_addresses_just_ascend() -> None:
     bench = Bench(enabled=False)
     assert bench.sleep(100) == []
     assert [bench.take() for _ in range(3)] == [(0, False), (1, False), (2, False)]
-    assert not bench.prober.heard(1, bench.now)
+    assert not bench.prober.heard(1, STATION, bench.now)
     bench.free(1)
     assert bench.prober.deadline() is None
     assert bench.take() == (1, False)
@@ -187,3 +189,31 @@ def test_a_step_of_the_clock_stops_nothing() -> None:
     bench.now = 0
     bench.sleep(PROBING)
     assert bench.take() == (0, False)
+
+
+def test_who_leaves_an_address_may_answer_for_it_a_moment_longer() -> None:
+    bench = Bench()
+    bench.prober.left(0, STATION, bench.now)
+    bench.prober.tick(bench.now)
+    bench.sleep(ANSWER_TIME / 2)
+    assert not bench.prober.heard(0, STATION, bench.now)
+    assert bench.sleep(PROBING).count(0) == ROUNDS, "it is probed until it is silent"
+    assert bench.take() == (1, False)
+    bench.sleep(PROBING)
+    assert bench.take() == (0, False)
+
+
+def test_who_does_not_leave_an_address_is_heard() -> None:
+    bench = Bench()
+    bench.prober.left(0, STATION, bench.now - LEAVE_TIME)
+    bench.prober.left(1, STATION, bench.now)
+    bench.prober.tick(bench.now)
+    assert bench.prober.heard(0, STATION, bench.now)
+    assert bench.prober.heard(1, mac(2), bench.now), "another station"
+
+
+def test_what_was_left_fills_no_memory() -> None:
+    prober = Bench().prober
+    for address in range(3 * MAX_LEFT):
+        prober.left(address, STATION, 0)
+    assert len(prober._left) <= MAX_LEFT
