@@ -431,6 +431,11 @@ class Engine:
         """Whether an address is leased to or reserved for somebody else than the container of that name."""
         return self.allocator.is_anothers(self.directory.identify_container(name).owner, address)
 
+    def is_reserved(self, name: str, address: int) -> bool:
+        """Whether an address is written down for the container of that name."""
+        reservation = self.directory.identify_container(name).reservation
+        return reservation is not None and reservation.address == address
+
     def address_of_container(self, name: str) -> int | None:
         """The address that the container of that name has or had."""
         return self.allocator.rightful(self.directory.identify_container(name))

@@ -260,7 +260,8 @@ class Broker:
             record.address, record.pinned_at = address, None
         record.problems = wish.problems
         if not self._source.is_waiting(leg.vlan, wish.identity):
-            record.problems += tuple(checks.lease_problems(leg, one.name, wish, record.address))
+            is_reserved = self._source.is_reserved(leg.vlan, wish.identity, record.address)
+            record.problems += tuple(checks.lease_problems(leg, one.name, wish, record.address, reserved=is_reserved))
         if self._is_fought(one.id):
             what = f"something in container {one.name} changes its addresses or routes again and again"
             record.problems += (Problem(what, "end it: the lease is put back now and then only"),)

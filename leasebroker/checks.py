@@ -61,8 +61,11 @@ def differences(leg: Leg, network: Network, *, filtered: bool) -> Iterator[str]:
         yield f"its {_INHIBIT} is {value}, not true"  # the host would have the router's address
 
 
-def lease_problems(leg: Leg, container: str, wish: Wish, address: int | None) -> Iterator[Problem]:
-    """What of a container's wish could not be fulfilled."""
+def lease_problems(
+    leg: Leg, container: str, wish: Wish, address: int | None, *, reserved: bool = False
+) -> Iterator[Problem]:
+    """What of a container's wish could not be fulfilled. ``reserved``: the operator has written down that address for
+    it, who may know of no wish: adoption told Docker the lease of before."""
     if address is None:
         cure = "enlarge its pools, or with known_only reserve one"
         if leg.is_external:
@@ -75,7 +78,7 @@ def lease_problems(leg: Leg, container: str, wish: Wish, address: int | None) ->
             "reserve the address there",
             ": ",
         )
-    elif wish.address is not None and wish.address != address:
+    elif wish.address is not None and wish.address != address and not reserved:
         yield Problem(
             f"container {container} asks for {dotted(wish.address)} on {leg.vlan}, which is another's, the router's or "
             f"Docker's: it has {dotted(address)}",

@@ -69,3 +69,8 @@ class Source:
         """Whether an address is leased to, or reserved for, somebody else."""
         server = self.server(vlan)
         return server is not None and server.engine.is_anothers(identity, address)
+
+    def is_reserved(self, vlan: str, identity: str, address: int | None) -> bool:
+        """Whether the operator has written down an address for the container."""
+        server = self.server(vlan)
+        return server is not None and address is not None and server.engine.is_reserved(identity, address)

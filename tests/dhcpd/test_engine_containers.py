@@ -370,6 +370,13 @@ def test_which_address_a_container_will_have() -> None:
     assert one.events() == ["granted", "expired"]
 
 
+def test_what_is_written_down_for_a_container() -> None:
+    one = vlan(reservations=(WEB, Reservation("till", container="db")))
+    written = {name: one.engine.is_reserved(name, ip("10.0.1.20")) for name in ("web", "db", "other")}
+    assert written == {"web": True, "db": False, "other": False}
+    assert not one.engine.is_reserved("web", ip("10.0.1.100"))
+
+
 # -- where another server serves the VLAN
 
 

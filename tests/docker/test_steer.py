@@ -27,10 +27,15 @@ def test_a_reservation_moves_a_container_that_runs(managed: Managed) -> None:
     managed.edge.run("web")
     managed.edge.run("other")
     before = managed.lease("web"), managed.lease("other")
+    managed.engine.docker("stop", "--time", "0", "web")
+    assert managed.adopted("web") == str(before[0])
+    managed.engine.docker("start", "web")
+    assert managed.lease("web") == before[0]
     managed.service.ask("reserve", "vlan1", "--container", "web", "--address", RESERVED)
     wait_until(lambda: managed.is_on_link("web", RESERVED), 15, "the reserved address on the link")
     assert managed.lease("web") == IPv4Address(RESERVED)
     assert managed.lease("other") == before[1]
+    assert managed.warnings() == [], "Docker was told the former address: that is no wish of the user's"
     managed.service.ask("unreserve", "vlan1", "web")
     managed.service.ask("reserve", "vlan1", "--container", "web", "--address", str(before[0]))
     wait_until(lambda: managed.is_on_link("web", str(before[0])), 15, "the former address on the link")

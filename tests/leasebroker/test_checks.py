@@ -93,3 +93,9 @@ def test_what_a_container_did_not_get(wanted: str | None, address: str | None, w
     assert len(found) == (0 if words is None else 1)
     for word in words or ():
         assert word in found[0]
+
+
+def test_a_wish_gives_way_to_a_reservation() -> None:
+    wish = Wish("web", "web", ip("10.0.1.50"))
+    assert not list(lease_problems(LEG, "web", wish, ip("10.0.1.77"), reserved=True))
+    assert list(lease_problems(LEG, "web", wish, None, reserved=True))
