@@ -233,27 +233,31 @@ class Store:
     # -- on the thread that writes
 
     def _attempt(self, rows: Batch, *, touches: bool = False) -> Exception | None:
-        """Commit the rows, if need be to a new database after the present one turned out to be damaged."""
+        """Commit the rows; why that failed, or None."""
         began = monotonic()
-        with self._in_use:
-            try:
-                try:
-                    if touches:
-                        self._database.execute(f"PRAGMA user_version = {SCHEMA}")
-                    self._write(rows)
-                except sqlite3.Error as error:
-                    if not is_damage(error):
-                        raise
-                    self._database.close()
-                    self._database = open_database(self._path, self.notes.append)
-                    self._named.clear()
-                    self._recent = 0
-                    self._write(rows)
-            except Exception as error:  # noqa: BLE001 - whatever it was, the loop waits for an answer
-                self._quick = 0
-                return error
+        try:
+            with self._in_use:
+                self._write_somehow(rows, touches=touches)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the loop waits for an answer
+            self._quick = 0
+            return error
         self._quick = self._quick + 1 if monotonic() - began < QUICK_SECONDS else 0
         return None
+
+    def _write_somehow(self, rows: Batch, *, touches: bool) -> None:
+        """If need be to a new database after the present one turned out to be damaged."""
+        try:
+            if touches:
+                self._database.execute(f"PRAGMA user_version = {SCHEMA}")
+            self._write(rows)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            self._database.close()
+            self._database = open_database(self._path, self.notes.append)
+            self._named.clear()
+            self._recent = 0
+            self._write(rows)
 
     def _write(self, rows: Batch) -> None:
         is_due = self._recent + len(rows) >= MAX_RECENT
