@@ -100,6 +100,11 @@ class Allocator:
         if self.is_dynamic(address):
             self.prober.give_back(address)
 
+    def leave(self, old: Binding, now: float) -> None:
+        """Its holder has another address from now on, and may answer for this one a moment longer."""
+        self.give_back(old.address)
+        self.prober.left(old.address, old.mac, now)
+
     # -- questions about an address
 
     def is_dynamic(self, address: int) -> bool:

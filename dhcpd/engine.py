@@ -248,9 +248,8 @@ class Engine:
         renewed = previous is not None and previous.address == address and previous.expires > now
         self.allocator.clear(node.owner, address)
         rows = self.book.grant(row, node.owner)
-        if previous is not None and len(rows) > 1:
-            self.allocator.give_back(previous.address)
-            self._prober.left(previous.address, previous.mac, now)
+        if previous is not None and previous.address != address:
+            self.allocator.leave(previous, now)
         if row.client != node.owner and (old := self.book.by_owner.get(row.client)) is not None and old.is_live(now):
             rows.append(self.book.release(old, second))
         return rows, self._note("info", "renewed" if renewed else "granted", row)

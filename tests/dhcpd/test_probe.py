@@ -212,6 +212,15 @@ def test_who_does_not_leave_an_address_is_heard() -> None:
     assert bench.prober.heard(1, mac(2), bench.now), "another station"
 
 
+def test_a_step_of_the_clock_changes_nothing_for_who_leaves() -> None:
+    bench = Bench()
+    bench.prober.left(0, STATION, bench.now)
+    bench.prober.shift(1000)
+    bench.prober.tick(1000)
+    assert not bench.prober.heard(0, STATION, 1001)
+    assert bench.prober.heard(0, STATION, 1000 + LEAVE_TIME)
+
+
 def test_what_was_left_fills_no_memory() -> None:
     prober = Bench().prober
     for address in range(3 * MAX_LEFT):
