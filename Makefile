@@ -23,7 +23,8 @@ checks:
 	@.venv/bin/ruff check --quiet
 	@.venv/bin/ruff format --quiet --check
 	@.venv/bin/mypy --no-error-summary
-	@.venv/bin/pytest --quiet --ignore tests/lab/test_trunk.py -o faulthandler_timeout=$(HANG)
+	@.venv/bin/pytest --quiet --ignore tests/lab/test_trunk.py \
+		-o faulthandler_timeout=$(HANG) -o faulthandler_exit_on_timeout=true
 
 guests:
 	@.venv/bin/pytest --quiet tests/lab/test_trunk.py
