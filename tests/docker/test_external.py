@@ -13,7 +13,7 @@ from dhcpd.leases import Row
 from dhcpd.store import Store
 from leasebroker import messages
 from leasebroker.files import read_site
-from tests.docker.managed import Managed
+from tests.docker.managed import SHOW, Managed
 from tests.lab import netns
 from tests.lab.netns import wait_until
 from tests.lab.service import REPOSITORY
@@ -63,6 +63,8 @@ def serve(site: Site, tmp_path: Path) -> Iterator[Callable[[type[ForeignServer]]
 
 
 Serve = Callable[[type[ForeignServer]], ForeignServer]
+Count = Callable[[int, int], int]
+Figure = Callable[[str, object], None]
 
 
 @pytest.mark.parametrize("kind", [Dnsmasq, Kea], ids=["dnsmasq", "kea"])
@@ -87,13 +89,21 @@ def test_a_container_has_its_lease_from_the_vlans_server(
     assert managed.warnings() == []
 
 
-def test_the_lease_is_there_at_the_first_instruction(managed: Managed, serve: Serve) -> None:
+def test_the_lease_is_there_at_the_first_instruction(
+    managed: Managed, serve: Serve, count: Count, record_property: Figure
+) -> None:
+    rounds = count(10, 40)
     serve(Dnsmasq)
     managed.start(EXTERNAL)
-    command = ("sh", "-c", "ip -4 -o addr show scope global; exec sleep 100000")
-    managed.edge.run("web", command=command)
-    shown = managed.engine.docker("logs", "web").split()
-    assert IPv4Interface(shown[3]).ip == managed.lease("web")
+    command = ("sh", "-c", f"{SHOW}; exec sleep 100000")
+    late = 0
+    for name in (f"c{number}" for number in range(rounds)):
+        managed.edge.run(name, command=command)
+        address = IPv4Interface(managed.engine.docker("logs", name).split()[3]).ip
+        late += address != managed.lease(name)
+        managed.engine.docker("rm", "--force", name)
+    record_property("figure", f"another server's, of {rounds} at the first instruction: {rounds - late}")
+    assert late <= count(3, 1), "where other work takes the processors some are late"
 
 
 def test_it_has_its_address_again_after_rm_and_over_a_restart(managed: Managed, serve: Serve) -> None:
