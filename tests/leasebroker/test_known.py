@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
@@ -21,9 +23,9 @@ class Heard(Known):
         self.notes: list[Note] = []
         super().__init__(legs or (LEG, LEG2), self.notes.append)
 
-    def show(self, *containers: Container) -> set[str]:
+    def show(self, *containers: Container, asked_at: float = inf) -> set[str]:
         """All that the engine has now, the youngest first."""
-        return self.replace(containers, [network()])
+        return self.replace(containers, [network()], asked_at=asked_at)
 
 
 def test_what_is_new_or_changed_is_told() -> None:
@@ -42,7 +44,7 @@ def test_networks_are_those_that_the_engine_shows() -> None:
     known = Heard()
     known.show()
     assert list(known.networks) == ["br0net"]
-    known.replace([], [])
+    known.replace([], [], asked_at=inf)
     assert known.networks == {}
 
 
@@ -118,6 +120,24 @@ def test_one_whose_name_another_has_now_is_there_again_with_its_record() -> None
     assert sorted(wish.identity for wish in known.wishes(LEG).values()) == ["web", "web-old"]
 
 
+def test_an_answer_does_not_undo_what_was_learned_while_it_was_on_its_way() -> None:
+    """A container that is made while the engine lists all keeps its record, and one that starts its state."""
+    known = Heard()
+    web, db = container("web", state="created"), container("db")
+    known.show(db)
+    asked_at = time.time()
+    known.take([web])
+    record = known.record(LEG, web)
+    assert known.show(db, asked_at=asked_at) == set()
+    assert known.records[web.id, "br0net"] is record
+    asked_at = time.time()
+    known.take([web._replace(state="running")])
+    known.show(web, asked_at=asked_at)
+    assert (record.state, known.containers[web.id].state) == ("running", "running")
+    known.show(asked_at=time.time() + 1)
+    assert (known.containers, known.records) == ({}, {})
+
+
 def test_names_that_were_exchanged_are_both_there() -> None:
     known = Heard()
     one, two = container("one"), container("two")
@@ -154,7 +174,7 @@ def test_containers_that_cannot_be_read_are_named_for_as_long_as_they_are_there(
     known = Heard()
     problem = Problem("container odd has no lease", "make it again")
     for unread in ({"odd": problem}, {"odd": problem}):
-        known.replace([container("web")], [network()], unread)
+        known.replace([container("web")], [network()], unread, asked_at=inf)
         assert known.warnings == {"container odd": problem}
     assert len(known.notes) == 1
     known.show(container("web"))
