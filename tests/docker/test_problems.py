@@ -42,7 +42,7 @@ def _warning(managed: Managed, text: str) -> str:
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_network_with_wrong_settings_is_named(managed: Managed, kind: str) -> None:
     options, text = WRONG[kind]
-    managed.engine.docker("network", "rm", "br0net")
+    managed.engine.remove_networks("br0net")
     managed.engine.docker("network", "create", *options, "br0net")
     try:
         managed.start()
@@ -53,7 +53,7 @@ def test_a_network_with_wrong_settings_is_named(managed: Managed, kind: str) -> 
         managed.lease("other", "br1net")
     finally:
         managed.engine.remove_containers()
-        managed.engine.docker("network", "rm", "br0net")
+        managed.engine.remove_networks("br0net")
         netns.batch(["addr flush dev br0"], managed.edge.truck.netns("host"))  # which the engine leaves there
 
 
@@ -78,7 +78,7 @@ def test_a_second_network_of_a_name_is_named_and_the_other_vlan_is_served(manage
 
 
 def test_a_missing_network_is_named_and_found_when_it_is_made(managed: Managed) -> None:
-    managed.engine.docker("network", "rm", "br0net")
+    managed.engine.remove_networks("br0net")
     managed.start()
     _warning(managed, "Docker has no network br0net for vlan1")
     managed.edge.networks()
@@ -99,7 +99,7 @@ def test_warnings_go_with_the_container_and_with_its_name(managed: Managed) -> N
 
 
 def test_the_warning_about_a_network_goes_when_it_is_not_configured_any_more(managed: Managed) -> None:
-    managed.engine.docker("network", "rm", "br1net")
+    managed.engine.remove_networks("br1net")
     managed.start()
     _warning(managed, "Docker has no network br1net")
     config = managed.edge.config().replace('network = "br1net"\n', "").replace('landing = "10.0.2.240/28"\n', "")

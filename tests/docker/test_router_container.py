@@ -126,7 +126,7 @@ def wired(edge: Edge) -> Iterator[None]:
     """Networks as the Compose file has them, but for the landing ranges and the WAN's driver."""
     engine, router = edge.engine, edge.truck.netns("router")
     netns.batch(["link set leg1 down", "link set leg2 down"], router)
-    engine.docker("network", "rm", "br0net", "br1net")
+    engine.remove_networks("br0net", "br1net")
     try:
         for n in (1, 2):
             engine.network(f"br{n - 1}net", f"10.0.{n}.0/24", f"10.0.{n}.1", LANDING.format(n), f"br{n - 1}")
@@ -138,7 +138,7 @@ def wired(edge: Edge) -> Iterator[None]:
     finally:
         engine.remove_containers()
         subprocess.run(["umount", "--lazy", engine.netns], check=False)
-        engine.docker("network", "rm", "br0net", "br1net", "wan", check=False)
+        engine.remove_networks("br0net", "br1net", "wan")
         netns.batch(["link set leg1 up", "link set leg2 up"], router)
 
 

@@ -67,12 +67,12 @@ def test_a_container_whose_namespace_was_missed_is_pinned_at_its_start(
 @pytest.fixture
 def wide(managed: Managed) -> Iterator[Managed]:
     """The machine with a network whose landing range has room for 62 containers."""
-    managed.engine.docker("network", "rm", "br0net")
+    managed.engine.remove_networks("br0net")
     managed.engine.network("br0net", "10.0.1.0/24", "10.0.1.1", "10.0.1.192/26", "br0")
     managed.start(WIDE)
     yield managed
     managed.engine.remove_containers()
-    managed.engine.docker("network", "rm", "br0net")
+    managed.engine.remove_networks("br0net")
 
 
 def test_many_start_at_once(wide: Managed, count: Count, record_property: Figure) -> None:

@@ -21,7 +21,7 @@ from tests.lab.inside import inside
 
 @pytest.fixture
 def config(edge: Edge) -> Iterator[Config]:
-    edge.engine.docker("network", "rm", "br0net", "br1net")
+    edge.engine.remove_networks("br0net", "br1net")
     yield parse(edge.config())
     edge.networks()
 
@@ -49,7 +49,7 @@ def test_a_network_with_other_settings_is_refused(edge: Edge, config: Config) ->
         seen = observe(config, kernel, engine)._replace(links=_trunk())
     with pytest.raises(UnderlayError, match="inhibit_ipv4 is not set, not true; correct docker-compose"):
         underlay.up(config, seen)
-    edge.engine.docker("network", "rm", "br0net")
+    edge.engine.remove_networks("br0net")
     netns.batch(["addr flush dev br0"], edge.truck.netns("host"))  # which the engine leaves there
 
 

@@ -79,7 +79,7 @@ def test_mutated_packets_do_no_harm(segment: Segment, count: Callable[[int, int]
         waits = [good.renew().seconds, *(one.discover().seconds for one in map(lan.device, range(100, 120)))]
     print(f"{first + second} packets; resident {between} then {after} KiB; ", end="")
     print(f"a good client waits {waits[0] * 1e3:.1f} ms at first, {median(waits) * 1e3:.1f} ms in the middle")
-    assert waits[0] < AT_ONCE
+    assert waits[0] < count(10, 1) * AT_ONCE, "one packet alone may wait for other work"
     assert median(waits) < AT_ONCE
     assert after - between < SLACK_KIB
     check_what_was_told(segment)

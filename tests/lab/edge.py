@@ -66,7 +66,7 @@ class Edge:
 
     def networks(self) -> None:
         """Create those of the VLANs' Docker networks that are missing, on the bridges that the truck has."""
-        there = self.engine.docker("network", "ls", "--format", "{{.Name}}").split()
+        there = self.engine.networks()
         for vlan in self.truck.plan.vlans:
             if vlan.network not in there:
                 self.engine.network(vlan.network, vlan.subnet, vlan.router, vlan.landing, vlan.bridge)

@@ -132,6 +132,19 @@ class Engine:
         addresses = [f"--subnet={subnet}", f"--gateway={gateway}", f"--ip-range={landing}"]
         self.docker("network", "create", "--driver=bridge", *addresses, *(f"-o={one}" for one in options), name)
 
+    def networks(self) -> set[str]:
+        """Return the names of the networks that there are."""
+        return set(self.docker("network", "ls", "--format", "{{.Name}}").split())
+
+    def remove_networks(self, *names: str) -> None:
+        """Remove networks; a busy engine may count an endpoint of a removed container for a moment."""
+
+        def are_gone() -> bool:
+            self.docker("network", "rm", *names, check=False)
+            return self.networks().isdisjoint(names)
+
+        netns.wait_until(are_gone, 20, f"the networks {' and '.join(names)} to be removed")
+
     def run(self, name: str, network: str, *options: str, command: tuple[str, ...] = ()) -> int:
         """Run a container of the image in the background and return the process id of its first process."""
         self.docker("run", "--detach", "--name", name, "--network", network, *options, IMAGE, *command)
