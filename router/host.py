@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from errno import EACCES, ENODEV, EOPNOTSUPP, EPERM
@@ -15,10 +16,13 @@ from typing import Any
 from pyroute2 import IPRoute, NetlinkError
 
 from dhcpd.pool import dotted
-from leasebroker.docker_feed import Engine, EngineError
+from leasebroker.docker_feed import Engine, EngineError, RefusedError
 from router import NotRunningError, underlay
 from router.settings import Config
 from router.underlay import Host, HostLink, Step, UnderlayError
+
+REMOVE_SECONDS, REMOVE_PAUSE = 5.0, 0.1
+"""A busy engine counts a container on its network for a moment after it was removed."""
 
 _BR_NETFILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 _NO_IPV6 = "/proc/sys/net/ipv6/conf/{}/disable_ipv6"
@@ -216,4 +220,11 @@ class Hand:
 
     @_do.register
     def _(self, step: underlay.RemoveNetwork) -> None:
-        self._engine.remove_network(step.name)
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while True:
+            try:
+                return self._engine.remove_network(step.name)
+            except RefusedError as error:
+                if "active endpoints" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(REMOVE_PAUSE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 
 import pytest
@@ -13,7 +14,7 @@ from router import underlay
 from router.config import parse
 from router.host import Hand, observe
 from router.settings import Config
-from router.underlay import AddNetwork, UnderlayError
+from router.underlay import AddNetwork, RemoveNetwork, UnderlayError
 from tests.lab import netns
 from tests.lab.edge import Edge
 from tests.lab.inside import inside
@@ -41,6 +42,18 @@ def test_networks_are_made_as_the_router_needs_them_and_removed(edge: Edge, conf
         edge.engine.remove_containers()
         hand.carry_out(underlay.down(observe(config, kernel, engine)))
         assert not observe(config, kernel, engine).networks
+
+
+def test_a_network_goes_when_the_engine_has_done_with_its_last_container(edge: Edge, config: Config) -> None:
+    edge.networks()
+    edge.run("web")
+    with inside(edge.truck.netns("host")), IPRoute() as kernel, closing(Engine(config.docker.socket)) as engine:
+        with ThreadPoolExecutor(1) as pool:
+            removal = pool.submit(Hand(kernel, engine).carry_out, [RemoveNetwork("br0net")])
+            assert not wait([removal], 0.5).done
+            edge.engine.remove_containers()
+        removal.result()
+        assert set(observe(config, kernel, engine).networks) == {"br1net"}
 
 
 def test_a_network_with_other_settings_is_refused(edge: Edge, config: Config) -> None:
