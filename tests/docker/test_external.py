@@ -103,7 +103,7 @@ def test_the_lease_is_there_at_the_first_instruction(
         late += address != managed.lease(name)
         managed.engine.docker("rm", "--force", name)
     record_property("figure", f"another server's, of {rounds} at the first instruction: {rounds - late}")
-    assert late <= count(3, 2), "where other work takes the processors some are late"
+    assert late < count(rounds, 3), "where other work takes the processors many are late"
 
 
 def test_it_has_its_address_again_after_rm_and_over_a_restart(managed: Managed, serve: Serve) -> None:

@@ -48,7 +48,7 @@ def test_the_lease_is_there_at_the_first_instruction(managed: Managed, count: Co
         route_late += not any(f"src {lease}" in line for line in lines[:3])
     shown = f"of {rounds} at the first instruction: {rounds - address_late} addresses, {rounds - route_late} routes"
     record_property("figure", f"{shown}; all 0.1 s later; {managed.paths()}")
-    assert max(address_late, route_late) <= count(6, 2), "where other work takes the processors some are late"
+    assert max(address_late, route_late) < count(rounds, 3), "where other work takes the processors many are late"
 
 
 def test_a_container_whose_namespace_was_missed_is_pinned_at_its_start(
