@@ -11,18 +11,21 @@ import os
 import re
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, singledispatch
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
+from struct import Struct
 from threading import Thread
-from typing import Any
+from typing import Any, Literal
 
 from pyroute2 import IPRoute, NetlinkError
 
 from dhcpd.pool import dotted
 from dhcpd.wire import arp_announcement
+from leasebroker import netlink
 from leasebroker.plan import (
     AddAddress,
     Address,
@@ -44,16 +47,23 @@ _CLONE_NEWNET = 0x40000000
 _IN_CREATE, _IN_DELETE, _IN_MOVED = 0x100, 0x200, 0xC0
 _RTMGRP = 0x1 | 0x10 | 0x40
 """RTMGRP_LINK, RTMGRP_IPV4_IFADDR and RTMGRP_IPV4_ROUTE."""
-_MAIN_TABLE, _UNICAST, _DHCP, _LINK = 254, 1, 16, 253
+_MAIN_TABLE, _UNICAST, _DHCP, _LINK_SCOPE = 254, 1, 16, 253
 _DETOUR_TABLE = 0x6C77
 _DETOUR_RULES: tuple[dict[str, Any], ...] = (
     {"priority": 30_000, "table": _MAIN_TABLE, "FRA_SUPPRESS_PREFIXLEN": 0},
     {"priority": 30_001, "table": _DETOUR_TABLE},
 )
 """What is more than a default route in the main table goes first, then our table's, then the main table's own."""
-_RTM_SETLINK, _ACK_REQUEST = 19, 5
+_GET_LINK, _SET_LINK, _GET_ADDRESS, _GET_ROUTE, _GET_RULE = 18, 19, 22, 26, 34
+_LINK, _ADDRESS, _ROUTE = Struct("=BxxxiI4x"), Struct("=BBxxI"), Struct("=BB5xB4x")
+"""``ifinfomsg``: family, index, flags. ``ifaddrmsg``: family, prefix, index. ``rtmsg``, of which ``fib_rule_hdr`` has
+the size: family, length of the target's prefix, type."""
+_IPV4 = _ROUTE.pack(socket.AF_INET, 0, 0)
+_LINK_MAC, _LINK_NAME, _LINK_MTU, _LINK_ALIAS, _IS_UP = 1, 3, 4, 20, 1
+_ADDRESS_PEER, _ADDRESS_LOCAL, _ADDRESS_LABEL = 1, 2, 3
+_ROUTE_LINK, _ROUTE_GATEWAY, _ROUTE_METRIC, _ROUTE_SOURCE, _ROUTE_TABLE = 4, 5, 6, 7, 15
+_RULE_PRIORITY = 6
 _AF_SPEC, _INET_CONF, _PROMOTE_SECONDARIES = 26, 1, 20
-_NESTED = 0x8000
 _OWN_HOSTNAME = re.compile(r"/containers/([0-9a-f]{64})/hostname /etc/hostname ")
 _WAS = "lanward, was "
 """The alias of a leg whose MAC we replaced, with the one by which Docker knows it."""
@@ -124,13 +134,13 @@ class Space:
 
 def look(descriptor: int) -> View:
     """What the kernel shows in the namespace. Raises `GoneError`."""
-    with inside(descriptor), IPRoute() as kernel:
-        links = tuple(_link(one) for one in kernel.get_links() if one.get("IFLA_ADDRESS"))
-        addresses = tuple(_address(one) for one in kernel.get_addr(family=socket.AF_INET))
-        routes = [one for one in kernel.get_routes(family=socket.AF_INET, type=_UNICAST) if not one["dst_len"]]
-        rules = {one.get("FRA_PRIORITY") for one in kernel.get_rules(family=socket.AF_INET)}
-    defaults = tuple(_route(one) for one in routes if one.get("RTA_TABLE") == _MAIN_TABLE)
-    detours = [_route(one) for one in routes if one.get("RTA_TABLE") == _DETOUR_TABLE]
+    with inside(descriptor), netlink.open_socket() as kernel:
+        links = tuple(link for link, _ in _links(kernel))
+        addresses = tuple(map(_address, netlink.dump(kernel, _GET_ADDRESS, _ADDRESS.pack(socket.AF_INET, 0, 0))))
+        routes = [_route(one) for one in netlink.dump(kernel, _GET_ROUTE, _IPV4) if _is_default(one)]
+        rules = {_priority(one) for one in netlink.dump(kernel, _GET_RULE, _IPV4)}
+    defaults = tuple(one for table, one in routes if table == _MAIN_TABLE)
+    detours = [one for table, one in routes if table == _DETOUR_TABLE]
     wanted = {one["priority"] for one in _DETOUR_RULES}
     detour = detours[0] if detours and wanted <= rules else None
     return View(links, addresses, defaults, detour, bool(detours or wanted & rules))
@@ -138,11 +148,10 @@ def look(descriptor: int) -> View:
 
 def own_macs() -> set[bytes]:
     """The MACs of the interfaces in the calling thread's namespace, and those that they had before `SetMac`."""
-    with IPRoute() as kernel:
-        links = [one for one in kernel.get_links() if one.get("IFLA_ADDRESS")]
-    former = [one.get("IFLA_IFALIAS") or "" for one in links]
-    macs = {_link(one).mac for one in links}
-    macs |= {bytes.fromhex(one.removeprefix(_WAS).replace(":", "")) for one in former if one.startswith(_WAS)}
+    with netlink.open_socket() as kernel:
+        found = list(_links(kernel))
+    macs = {link.mac for link, _ in found}
+    macs |= {bytes.fromhex(alias.removeprefix(_WAS).replace(":", "")) for _, alias in found if alias.startswith(_WAS)}
     return {mac for mac in macs if any(mac)}
 
 
@@ -154,29 +163,50 @@ def own_id() -> str | None:
     return found[1] if found else None
 
 
-def _link(found: Any) -> Link:
-    mac = bytes.fromhex(found.get("IFLA_ADDRESS").replace(":", ""))
-    settings = (found.get("IFLA_AF_SPEC") or {}).get("AF_INET") or {}
-    is_up, promotes = bool(found["flags"] & 1), bool(settings.get("promote_secondaries"))
-    return Link(found["index"], found.get("IFLA_IFNAME"), mac, found.get("IFLA_MTU"), is_up, promotes)
+def _links(kernel: socket.socket) -> Iterator[tuple[Link, str]]:
+    """Those with a hardware address, each with its alias."""
+    for body in netlink.dump(kernel, _GET_LINK, _LINK.pack(socket.AF_UNSPEC, 0, 0)):
+        _, ifindex, flags = _LINK.unpack_from(body)
+        found = netlink.attributes(body, _LINK.size)
+        if mac := found.get(_LINK_MAC):
+            inet = netlink.attributes(netlink.attributes(found.get(_AF_SPEC, b"")).get(socket.AF_INET, b""))
+            promotes = inet.get(_INET_CONF, b"")[4 * (_PROMOTE_SECONDARIES - 1) : 4 * _PROMOTE_SECONDARIES]
+            name, mtu = _text(found, _LINK_NAME), _number(found, _LINK_MTU)
+            yield Link(ifindex, name, mac, mtu, bool(flags & _IS_UP), any(promotes)), _text(found, _LINK_ALIAS)
 
 
-def _address(found: Any) -> Address:
-    address = _number(found.get("IFA_LOCAL") or found.get("IFA_ADDRESS"))
-    return Address(found["index"], address, found["prefixlen"], found.get("IFA_LABEL") or "")
+def _address(body: bytes) -> Address:
+    _, prefix, ifindex = _ADDRESS.unpack_from(body)
+    found = netlink.attributes(body, _ADDRESS.size)
+    address = _number(found, _ADDRESS_LOCAL, "big") or _number(found, _ADDRESS_PEER, "big")
+    return Address(ifindex, address, prefix, _text(found, _ADDRESS_LABEL))
 
 
-def _route(found: Any) -> Route:
-    return Route(
-        found.get("RTA_OIF") or 0,
-        _number(found.get("RTA_GATEWAY")),
-        _number(found.get("RTA_PREFSRC")),
-        found.get("RTA_PRIORITY") or 0,
+def _is_default(body: bytes) -> bool:
+    _, length, kind = _ROUTE.unpack_from(body)
+    return not length and kind == _UNICAST
+
+
+def _route(body: bytes) -> tuple[int, Route]:
+    """Its table, and what it says."""
+    found = netlink.attributes(body, _ROUTE.size)
+    gateway, source = (_number(found, one, "big") for one in (_ROUTE_GATEWAY, _ROUTE_SOURCE))
+    return _number(found, _ROUTE_TABLE), Route(
+        _number(found, _ROUTE_LINK), gateway, source, _number(found, _ROUTE_METRIC)
     )
 
 
-def _number(address: str | None) -> int:
-    return int(IPv4Address(address)) if address else 0
+def _priority(body: bytes) -> int:
+    return _number(netlink.attributes(body, _ROUTE.size), _RULE_PRIORITY)
+
+
+def _number(found: netlink.Attributes, kind: int, order: Literal["little", "big"] = sys.byteorder) -> int:
+    """0 when it is not there."""
+    return int.from_bytes(found.get(kind, b""), order)
+
+
+def _text(found: netlink.Attributes, kind: int) -> str:
+    return found.get(kind, b"").rstrip(b"\0").decode(errors="replace")
 
 
 # -- change
@@ -216,18 +246,11 @@ def _(operation: Promote, kernel: Any) -> None:  # noqa: ARG001
 def set_conf(ifindex: int, number: int, value: int) -> None:
     """Set one of an interface's IPv4 settings by its number (``IPV4_DEVCONF_...``): by netlink, since /proc/sys is
     read-only in a container. Raises OSError."""
-    setting = _attribute(_INET_CONF | _NESTED, _attribute(number, struct.pack("I", value)))
-    body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, ifindex, 0, 0)
-    body += _attribute(_AF_SPEC | _NESTED, _attribute(socket.AF_INET | _NESTED, setting))
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as one:
-        one.send(struct.pack("IHHII", 16 + len(body), _RTM_SETLINK, _ACK_REQUEST, 1, 0) + body)
-        (code,) = struct.unpack_from("i", one.recv(4096), 16)
-    if code:
-        raise OSError(-code, os.strerror(-code))
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    setting = netlink.attribute(_INET_CONF | netlink.NESTED, netlink.attribute(number, struct.pack("I", value)))
+    inet = netlink.attribute(socket.AF_INET | netlink.NESTED, setting)
+    body = _LINK.pack(socket.AF_UNSPEC, ifindex, 0) + netlink.attribute(_AF_SPEC | netlink.NESTED, inet)
+    with netlink.open_socket() as kernel:
+        netlink.ask(kernel, _SET_LINK, body)
 
 
 @_do.register
@@ -250,7 +273,7 @@ def _(operation: RemoveAddress, kernel: Any) -> None:
     the gateway then fails the container's start: a route of ours stands in."""
     one = operation.address
     subnet = IPv4Network((one.address, one.prefix), strict=False)
-    stand_in = {"dst": str(subnet), "oif": one.ifindex, "scope": _LINK, "proto": _DHCP, "table": _MAIN_TABLE}
+    stand_in = {"dst": str(subnet), "oif": one.ifindex, "scope": _LINK_SCOPE, "proto": _DHCP, "table": _MAIN_TABLE}
     with suppress(NetlinkError):  # it is there, left by a router that died here
         kernel.route("append", **stand_in)
     try:

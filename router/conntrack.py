@@ -11,15 +11,14 @@ from contextlib import suppress
 from ipaddress import IPv4Network
 from typing import NamedTuple
 
-from router.nfnetlink import ATTRIBUTE, CODE, ERROR, FAMILY, HEADER, attribute, explained
+from leasebroker import netlink
+from router.nfnetlink import FAMILY, explained
 from router.settings import Ports, Publish
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = 1, 2
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_DONE = 3
-_NESTED = 0x8000
+_IPV4 = FAMILY.pack(socket.AF_INET, 0, 0)
 _ORIGINAL, _REPLY, _STATUS, _ID, _ZONE = 1, 2, 3, 12, 18
 _IP, _PROTOCOL = 1, 2
 _SOURCE = 1
@@ -27,9 +26,6 @@ _NUMBER, _SOURCE_PORT, _TARGET_PORT = 1, 2, 3
 _IS_PUBLISHED = 1 << 5
 """``IPS_DST_NAT``"""
 _PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_ICMP: "icmp"}
-_ANSWER, _SECONDS = 65536, 5
-
-Attributes = dict[int, bytes]
 
 
 class Connection(NamedTuple):
@@ -91,9 +87,7 @@ def end(is_over: Callable[[Connection], bool]) -> int:
     """End connections in the network namespace of the calling thread; how many there were. What their nodes send next
     begins a new one, or nothing. Blocks for some 12 ms for each 1,000 connections there are. Raises `FirewallError`."""
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as kernel:
-            kernel.settimeout(_SECONDS)
-            kernel.bind((0, 0))
+        with netlink.open_socket(_NETLINK_NETFILTER) as kernel:
             over = [entry for entry, one in _connections(kernel) if is_over(one)]
             return sum(_forget(kernel, entry) for entry in over)
     except OSError as error:
@@ -102,24 +96,20 @@ def end(is_over: Callable[[Connection], bool]) -> int:
 
 def _connections(kernel: socket.socket) -> Iterator[tuple[bytes, Connection]]:
     """All there are, each with its entry in the kernel's table."""
-    kernel.send(_message(_GET, _REQUEST | _DUMP))
-    while True:
-        for kind, body in _answers(kernel.recv(_ANSWER)):
-            if kind == _DONE:
-                return
-            entry = body[FAMILY.size :]
-            found = connection(dict(_attributes(entry, last=_STATUS)))
-            if found is not None:
-                yield entry, found
+    for body in netlink.dump(kernel, _SUBSYSTEM | _GET, _IPV4):
+        entry = body[FAMILY.size :]
+        found = connection(netlink.attributes(entry, last=_STATUS))
+        if found is not None:
+            yield entry, found
 
 
 def connection(attributes: Mapping[int, bytes]) -> Connection | None:
     """What the kernel's attributes of a connection say; None for what is not IPv4."""
-    asked, answers = (dict(_attributes(attributes.get(one, b""))) for one in (_ORIGINAL, _REPLY))
+    asked, answers = (netlink.attributes(attributes.get(one, b"")) for one in (_ORIGINAL, _REPLY))
     source, target = _source(asked), _source(answers)
     if not source or not target:
         return None
-    began, answered = (dict(_attributes(one.get(_PROTOCOL, b""))) for one in (asked, answers))
+    began, answered = (netlink.attributes(one.get(_PROTOCOL, b"")) for one in (asked, answers))
     number = _number(began, _NUMBER)
     status = _number(attributes, _STATUS)
     ports = (_number(began, _TARGET_PORT), _number(answered, _SOURCE_PORT))
@@ -128,8 +118,8 @@ def connection(attributes: Mapping[int, bytes]) -> Connection | None:
     )
 
 
-def _source(side: Attributes) -> int:
-    return _number(dict(_attributes(side.get(_IP, b""))), _SOURCE)
+def _source(side: netlink.Attributes) -> int:
+    return _number(netlink.attributes(side.get(_IP, b"")), _SOURCE)
 
 
 def _number(attributes: Mapping[int, bytes], kind: int) -> int:
@@ -138,40 +128,10 @@ def _number(attributes: Mapping[int, bytes], kind: int) -> int:
 
 def _forget(kernel: socket.socket, entry: bytes) -> bool:
     """False when it has ended by itself."""
-    found = dict(_attributes(entry))
+    found = netlink.attributes(entry)
     named = (kind for kind in (_ORIGINAL, _ZONE, _ID) if kind in found)
-    handle = (attribute(kind | (_NESTED if kind == _ORIGINAL else 0), found[kind]) for kind in named)
-    kernel.send(_message(_DELETE, _REQUEST | _ACK, b"".join(handle)))
+    handle = (netlink.attribute(kind | (netlink.NESTED if kind == _ORIGINAL else 0), found[kind]) for kind in named)
     with suppress(FileNotFoundError):
-        list(_answers(kernel.recv(_ANSWER)))
+        netlink.ask(kernel, _SUBSYSTEM | _DELETE, _IPV4 + b"".join(handle))
         return True
     return False
-
-
-def _message(kind: int, flags: int, body: bytes = b"") -> bytes:
-    size = HEADER.size + FAMILY.size + len(body)
-    return HEADER.pack(size, _SUBSYSTEM | kind, flags, 0, 0) + FAMILY.pack(socket.AF_INET, 0, 0) + body
-
-
-def _answers(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """The kind and the body of each message. Raises `OSError` for an error."""
-    offset = 0
-    while offset + HEADER.size <= len(data):
-        size, kind, _, _, _ = HEADER.unpack_from(data, offset)
-        body = data[offset + HEADER.size : offset + size]
-        if kind == ERROR and (code := -CODE.unpack_from(body)[0]):
-            raise OSError(code, "")
-        yield kind, body
-        offset += size + 3 & ~3
-
-
-def _attributes(data: bytes, last: int | None = None) -> Iterator[tuple[int, bytes]]:
-    """All of them, or those up to one kind: the kernel has most of a connection's behind what is asked of each."""
-    offset, end = 0, len(data) - ATTRIBUTE.size
-    while offset <= end:
-        size, kind = ATTRIBUTE.unpack_from(data, offset)
-        kind &= 0x3FFF
-        yield kind, data[offset + ATTRIBUTE.size : offset + size]
-        if kind == last:
-            return
-        offset += max(size, ATTRIBUTE.size) + 3 & ~3

@@ -1,4 +1,4 @@
-"""The gateway of a container while its addresses change places, in a real kernel."""
+"""A container's namespace in a real kernel: what is seen there, and its gateway while addresses change places."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import struct
 import subprocess
 import threading
 from collections.abc import Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
 
 import pytest
+from pyroute2 import IPRoute
 
-from leasebroker.netns import apply, look
-from leasebroker.plan import AddAddress, Address, Operation, Promote, RemoveAddress
+from leasebroker.netns import apply, look, own_macs
+from leasebroker.plan import AddAddress, Address, Link, Operation, Promote, RemoveAddress, Route, View
 from tests.lab import netns
 from tests.lab.inside import inside
 
@@ -74,6 +78,78 @@ def test_the_gateway_is_never_out_of_reach_while_addresses_change_places(namespa
     assert not failures, f"{len(failures)} of {asked}: {set(failures)}"
     assert [address.address for address in view.addresses if address.ifindex == index] == [first]
     assert netns_routes(namespace) == ["10.0.1.0/24 dev eth0 proto kernel scope link src 10.0.1.240"]
+
+
+THINGS = """
+link add br7 type bridge
+link set br7 mtu 1400 up
+link set br7 alias "lanward, was 02:00:00:00:00:07"
+link add eth1 address 02:00:00:00:00:08 type veth peer name far1
+addr add 10.0.1.100/24 dev eth0 label eth0:lw
+addr add 10.0.2.7 peer 10.0.3.8/24 dev br7
+addr add 10.9.9.9/32 dev lo
+route add default via 10.0.1.1 dev eth0
+route add default via 10.0.1.2 dev eth0 src 10.0.1.100 metric 70000
+route add default dev br7 metric 7
+route add default via 10.0.1.3 dev eth0 src 10.0.1.100 table 27767
+route add default via 10.0.1.4 dev eth0 table 77
+route add blackhole default metric 9
+route add 10.7.0.0/16 via 10.0.1.1
+"""
+RULES = "rule add priority 30000 table main suppress_prefixlength 0", "rule add priority 30001 table 27767"
+
+
+@pytest.mark.parametrize("rules", [(), RULES[:1], RULES], ids=["no rules", "half of the rules", "the rules"])
+def test_a_look_is_what_pyroute2_shows(namespace: str, rules: tuple[str, ...]) -> None:
+    netns.batch([*THINGS.strip().splitlines(), *rules], namespace)
+    with inside(namespace):
+        (Path("/proc/sys/net/ipv4/conf/eth1") / "promote_secondaries").write_text("1")
+        descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        try:
+            view = look(descriptor)
+            shown = shown_by_pyroute2()
+        finally:
+            os.close(descriptor)
+        assert view == shown
+        assert {link.name: link.promotes for link in view.links}["eth1"]
+        assert bytes.fromhex("020000000007") in own_macs()
+    assert len(view.links) == 6
+    assert len(view.addresses) == 4
+    assert len(view.defaults) == 3
+    assert (view.detour is not None, view.is_detour_left) == (len(rules) == len(RULES), True)
+
+
+def shown_by_pyroute2() -> View:
+    with IPRoute() as kernel:
+        links = [one for one in kernel.get_links() if one.get("IFLA_ADDRESS")]
+        addresses = list(kernel.get_addr(family=socket.AF_INET))
+        routes = [one for one in kernel.get_routes(family=socket.AF_INET, type=1) if not one["dst_len"]]
+        rules = {one.get("FRA_PRIORITY") for one in kernel.get_rules(family=socket.AF_INET)}
+    main, ours = ([_route(one) for one in routes if one.get("RTA_TABLE") == table] for table in (254, 27767))
+    wanted = {30000, 30001}
+    return View(
+        tuple(_link(one) for one in links),
+        tuple(_address(one) for one in addresses),
+        tuple(main),
+        ours[0] if ours and wanted <= rules else None,
+        bool(ours or wanted & rules),
+    )
+
+
+def _link(one: Any) -> Link:
+    mac = bytes.fromhex(one.get("IFLA_ADDRESS").replace(":", ""))
+    promotes = bool(one.get("IFLA_AF_SPEC").get("AF_INET").get("promote_secondaries"))
+    return Link(one["index"], one.get("IFLA_IFNAME"), mac, one.get("IFLA_MTU"), bool(one["flags"] & 1), promotes)
+
+
+def _address(one: Any) -> Address:
+    address = int(IPv4Address(one.get("IFA_LOCAL") or one.get("IFA_ADDRESS")))
+    return Address(one["index"], address, one["prefixlen"], one.get("IFA_LABEL") or "")
+
+
+def _route(one: Any) -> Route:
+    gateway, source = (int(IPv4Address(one.get(name) or "0.0.0.0")) for name in ("RTA_GATEWAY", "RTA_PREFSRC"))
+    return Route(one.get("RTA_OIF") or 0, gateway, source, one.get("RTA_PRIORITY") or 0)
 
 
 def netns_routes(namespace: str) -> list[str]:
