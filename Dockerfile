@@ -23,7 +23,7 @@ RUN /opt/lanward/bin/pip install --quiet /source \
     && find . -name tests -type d -prune -exec rm -rf {} + \
     && find . -name __pycache__ -type d -prune -exec rm -rf {} + \
     && python3 -m compileall -q dhcpd leasebroker router \
-    && /opt/lanward/bin/python -c 'import aiohttp.web, leasebroker.broker, router.app, router.forwarding'
+    && /opt/lanward/bin/python -c 'import aiohttp.web, leasebroker.broker, router.app, router.forwarding, router.host'
 
 # What is never used goes, and the last stage takes what is left: a layer can hide files of its base, not shrink it.
 FROM ${BASE} AS run

@@ -8,7 +8,9 @@ import socket
 from collections.abc import Iterator
 from struct import Struct
 
-ACK, NESTED = 0x4, 0x8000
+ACK = 0x4
+REPLACE, EXCLUSIVE, CREATE, APPEND = 0x100, 0x200, 0x400, 0x800
+NESTED = 0x8000
 MAX_ANSWER = 65536
 """Bytes in which the kernel puts an answer, or a part of it."""
 
@@ -32,9 +34,9 @@ def message(kind: int, flags: int, body: bytes, sequence: int = 0) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, sequence, 0) + body
 
 
-def ask(kernel: socket.socket, kind: int, body: bytes) -> None:
+def ask(kernel: socket.socket, kind: int, body: bytes, flags: int = 0) -> None:
     """Have the kernel do something. Raises `OSError` when it does not."""
-    kernel.send(message(kind, ACK, body))
+    kernel.send(message(kind, ACK | flags, body))
     for _ in answers(kernel.recv(MAX_ANSWER)):
         pass
 

@@ -1,7 +1,7 @@
 """Inside a container's network namespace: what the kernel shows there, and changes to it.
 
-With `router.host` the only module that imports pyroute2. `look` and `apply` enter the namespace with the calling thread
-and take some milliseconds: they are for a thread of their own, not for the event loop's.
+`look` and `apply` enter the namespace with the calling thread: they are for a thread of their own, not for the event
+loop's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import ctypes
 import os
 import re
 import socket
-import struct
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,11 +18,8 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from struct import Struct
 from threading import Thread
-from typing import Any, Literal
+from typing import Literal
 
-from pyroute2 import IPRoute, NetlinkError
-
-from dhcpd.pool import dotted
 from dhcpd.wire import arp_announcement
 from leasebroker import netlink
 from leasebroker.plan import (
@@ -47,23 +43,40 @@ _CLONE_NEWNET = 0x40000000
 _IN_CREATE, _IN_DELETE, _IN_MOVED = 0x100, 0x200, 0xC0
 _RTMGRP = 0x1 | 0x10 | 0x40
 """RTMGRP_LINK, RTMGRP_IPV4_IFADDR and RTMGRP_IPV4_ROUTE."""
-_MAIN_TABLE, _UNICAST, _DHCP, _LINK_SCOPE = 254, 1, 16, 253
+_MAIN_TABLE, _UNICAST, _DHCP, _LINK_SCOPE, _ANY_SCOPE = 254, 1, 16, 253, 255
 _DETOUR_TABLE = 0x6C77
-_DETOUR_RULES: tuple[dict[str, Any], ...] = (
-    {"priority": 30_000, "table": _MAIN_TABLE, "FRA_SUPPRESS_PREFIXLEN": 0},
-    {"priority": 30_001, "table": _DETOUR_TABLE},
-)
-"""What is more than a default route in the main table goes first, then our table's, then the main table's own."""
-_GET_LINK, _SET_LINK, _GET_ADDRESS, _GET_ROUTE, _GET_RULE = 18, 19, 22, 26, 34
-_LINK, _ADDRESS, _ROUTE = Struct("=BxxxiI4x"), Struct("=BBxxI"), Struct("=BB5xB4x")
-"""``ifinfomsg``: family, index, flags. ``ifaddrmsg``: family, prefix, index. ``rtmsg``, of which ``fib_rule_hdr`` has
-the size: family, length of the target's prefix, type."""
-_IPV4 = _ROUTE.pack(socket.AF_INET, 0, 0)
+_GET_LINK, _SET_LINK = 18, 19
+_NEW_ADDRESS, _DELETE_ADDRESS, _GET_ADDRESS = 20, 21, 22
+_NEW_ROUTE, _DELETE_ROUTE, _GET_ROUTE = 24, 25, 26
+_NEW_RULE, _DELETE_RULE, _GET_RULE = 32, 33, 34
+_LINK, _ADDRESS, _ROUTE = Struct("=BxxxiI4x"), Struct("=BBxxI"), Struct("=BB3xBBB4x")
+"""``ifinfomsg``: family, index, flags. ``ifaddrmsg``: family, prefix, index. ``rtmsg``: family, length of the target's
+prefix, protocol, scope, type; and ``fib_rule_hdr``: family, 0, 0, 0, action."""
+_U32 = Struct("=I")
 _LINK_MAC, _LINK_NAME, _LINK_MTU, _LINK_ALIAS, _IS_UP = 1, 3, 4, 20, 1
-_ADDRESS_PEER, _ADDRESS_LOCAL, _ADDRESS_LABEL = 1, 2, 3
-_ROUTE_LINK, _ROUTE_GATEWAY, _ROUTE_METRIC, _ROUTE_SOURCE, _ROUTE_TABLE = 4, 5, 6, 7, 15
-_RULE_PRIORITY = 6
+_ADDRESS_PEER, _ADDRESS_LOCAL, _ADDRESS_LABEL, _ADDRESS_BROADCAST = 1, 2, 3, 4
+_ROUTE_TARGET, _ROUTE_LINK, _ROUTE_GATEWAY, _ROUTE_METRIC, _ROUTE_SOURCE, _ROUTE_TABLE = 1, 4, 5, 6, 7, 15
+_RULE_PRIORITY, _RULE_SUPPRESS, _TO_TABLE = 6, 14, 1
 _AF_SPEC, _INET_CONF, _PROMOTE_SECONDARIES = 26, 1, 20
+_IPV4 = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0)
+
+
+def _table(number: int) -> bytes:
+    return netlink.attribute(_ROUTE_TABLE, _U32.pack(number))
+
+
+def _detour_rule(priority: int, more: bytes) -> bytes:
+    return (
+        _ROUTE.pack(socket.AF_INET, 0, 0, 0, _TO_TABLE) + netlink.attribute(_RULE_PRIORITY, _U32.pack(priority)) + more
+    )
+
+
+_DETOUR_RULES = {
+    30_000: _detour_rule(30_000, _table(_MAIN_TABLE) + netlink.attribute(_RULE_SUPPRESS, _U32.pack(0))),
+    30_001: _detour_rule(30_001, _table(_DETOUR_TABLE)),
+}
+"""By priority. What is more than a default route in the main table goes first, then our table's, then the main table's
+own."""
 _OWN_HOSTNAME = re.compile(r"/containers/([0-9a-f]{64})/hostname /etc/hostname ")
 _WAS = "lanward, was "
 """The alias of a leg whose MAC we replaced, with the one by which Docker knows it."""
@@ -141,9 +154,8 @@ def look(descriptor: int) -> View:
         rules = {_priority(one) for one in netlink.dump(kernel, _GET_RULE, _IPV4)}
     defaults = tuple(one for table, one in routes if table == _MAIN_TABLE)
     detours = [one for table, one in routes if table == _DETOUR_TABLE]
-    wanted = {one["priority"] for one in _DETOUR_RULES}
-    detour = detours[0] if detours and wanted <= rules else None
-    return View(links, addresses, defaults, detour, bool(detours or wanted & rules))
+    detour = detours[0] if detours and _DETOUR_RULES.keys() <= rules else None
+    return View(links, addresses, defaults, detour, bool(detours or _DETOUR_RULES.keys() & rules))
 
 
 def own_macs() -> set[bytes]:
@@ -183,7 +195,7 @@ def _address(body: bytes) -> Address:
 
 
 def _is_default(body: bytes) -> bool:
-    _, length, kind = _ROUTE.unpack_from(body)
+    _, length, _, _, kind = _ROUTE.unpack_from(body)
     return not length and kind == _UNICAST
 
 
@@ -214,110 +226,119 @@ def _text(found: netlink.Attributes, kind: int) -> str:
 
 def apply(descriptor: int, operations: Iterable[Operation]) -> None:
     """Carry out the operations in their order. Raises `GoneError` at the first whose link or namespace went away."""
-    with inside(descriptor), IPRoute() as kernel:
+    with inside(descriptor), netlink.open_socket() as kernel:
         for operation in operations:
             try:
                 _do(operation, kernel)
-            except (NetlinkError, OSError) as error:
+            except OSError as error:
                 raise GoneError(f"{operation}: {error}") from None
 
 
 @singledispatch
-def _do(operation: Operation, kernel: Any) -> None:
+def _do(operation: Operation, kernel: socket.socket) -> None:
     raise NotImplementedError(operation)
 
 
 @_do.register
-def _(operation: SetMtu, kernel: Any) -> None:
-    kernel.link("set", index=operation.ifindex, mtu=operation.mtu)
+def _(operation: SetMtu, kernel: socket.socket) -> None:
+    _set_link(kernel, operation.ifindex, _LINK_MTU, _U32.pack(operation.mtu))
 
 
 @_do.register
-def _(operation: SetMac, kernel: Any) -> None:
-    kernel.link("set", index=operation.ifindex, IFLA_IFALIAS=_WAS + operation.before.hex(":"))
-    kernel.link("set", index=operation.ifindex, address=operation.mac.hex(":"))
+def _(operation: SetMac, kernel: socket.socket) -> None:
+    _set_link(kernel, operation.ifindex, _LINK_ALIAS, f"{_WAS}{operation.before.hex(':')}".encode())
+    _set_link(kernel, operation.ifindex, _LINK_MAC, operation.mac)
 
 
 @_do.register
-def _(operation: Promote, kernel: Any) -> None:  # noqa: ARG001
-    set_conf(operation.ifindex, _PROMOTE_SECONDARIES, 1)
+def _(operation: Promote, kernel: socket.socket) -> None:
+    _set_conf(kernel, operation.ifindex, _PROMOTE_SECONDARIES, 1)
 
 
 def set_conf(ifindex: int, number: int, value: int) -> None:
     """Set one of an interface's IPv4 settings by its number (``IPV4_DEVCONF_...``): by netlink, since /proc/sys is
     read-only in a container. Raises OSError."""
-    setting = netlink.attribute(_INET_CONF | netlink.NESTED, netlink.attribute(number, struct.pack("I", value)))
-    inet = netlink.attribute(socket.AF_INET | netlink.NESTED, setting)
-    body = _LINK.pack(socket.AF_UNSPEC, ifindex, 0) + netlink.attribute(_AF_SPEC | netlink.NESTED, inet)
     with netlink.open_socket() as kernel:
-        netlink.ask(kernel, _SET_LINK, body)
+        _set_conf(kernel, ifindex, number, value)
+
+
+def _set_conf(kernel: socket.socket, ifindex: int, number: int, value: int) -> None:
+    setting = netlink.attribute(_INET_CONF | netlink.NESTED, netlink.attribute(number, _U32.pack(value)))
+    inet = netlink.attribute(socket.AF_INET | netlink.NESTED, setting)
+    _set_link(kernel, ifindex, _AF_SPEC | netlink.NESTED, inet)
+
+
+def _set_link(kernel: socket.socket, ifindex: int, kind: int, value: bytes) -> None:
+    netlink.ask(kernel, _SET_LINK, _LINK.pack(socket.AF_UNSPEC, ifindex, 0) + netlink.attribute(kind, value))
 
 
 @_do.register
-def _(operation: AddAddress, kernel: Any) -> None:
+def _(operation: AddAddress, kernel: socket.socket) -> None:
     one = operation.address
     mask = (1 << (32 - one.prefix)) - 1
-    kernel.addr(
-        "replace",
-        index=one.ifindex,
-        address=dotted(one.address),
-        prefixlen=one.prefix,
-        broadcast=dotted(one.address | mask),
-        label=one.label,
-    )
+    broadcast = netlink.attribute(_ADDRESS_BROADCAST, (one.address | mask).to_bytes(4, "big"))
+    label = netlink.attribute(_ADDRESS_LABEL, one.label.encode() + b"\0")
+    netlink.ask(kernel, _NEW_ADDRESS, _address_message(one) + broadcast + label, netlink.CREATE | netlink.REPLACE)
+
+
+def _address_message(one: Address) -> bytes:
+    address = one.address.to_bytes(4, "big")
+    both = netlink.attribute(_ADDRESS_LOCAL, address) + netlink.attribute(_ADDRESS_PEER, address)
+    return _ADDRESS.pack(socket.AF_INET, one.prefix, one.ifindex) + both
 
 
 @_do.register
-def _(operation: RemoveAddress, kernel: Any) -> None:
+def _(operation: RemoveAddress, kernel: socket.socket) -> None:
     """While the kernel promotes the next address, the subnet has no route for a moment, and an engine that looks for
     the gateway then fails the container's start: a route of ours stands in."""
     one = operation.address
     subnet = IPv4Network((one.address, one.prefix), strict=False)
-    stand_in = {"dst": str(subnet), "oif": one.ifindex, "scope": _LINK_SCOPE, "proto": _DHCP, "table": _MAIN_TABLE}
-    with suppress(NetlinkError):  # it is there, left by a router that died here
-        kernel.route("append", **stand_in)
+    stand_in = _ROUTE.pack(socket.AF_INET, one.prefix, _DHCP, _LINK_SCOPE, _UNICAST)
+    stand_in += netlink.attribute(_ROUTE_TARGET, subnet.network_address.packed)
+    stand_in += netlink.attribute(_ROUTE_LINK, _U32.pack(one.ifindex)) + _table(_MAIN_TABLE)
+    with suppress(OSError):  # it is there, left by a router that died here
+        netlink.ask(kernel, _NEW_ROUTE, stand_in, netlink.CREATE | netlink.APPEND)
     try:
-        kernel.addr("del", index=one.ifindex, address=dotted(one.address), prefixlen=one.prefix)
+        netlink.ask(kernel, _DELETE_ADDRESS, _address_message(one))
     finally:
-        with suppress(NetlinkError):  # it went with the link's last address
-            kernel.route("del", **stand_in)
+        with suppress(OSError):  # it went with the link's last address
+            netlink.ask(kernel, _DELETE_ROUTE, stand_in)
 
 
 @_do.register
-def _(operation: SetDefault, kernel: Any) -> None:
+def _(operation: SetDefault, kernel: socket.socket) -> None:
     _set_default(kernel, operation.route, _MAIN_TABLE)
 
 
 @_do.register
-def _(operation: SetDetour, kernel: Any) -> None:
+def _(operation: SetDetour, kernel: socket.socket) -> None:
     _set_default(kernel, operation.route, _DETOUR_TABLE)
-    for rule in _DETOUR_RULES:
-        with suppress(NetlinkError):  # it is there
-            kernel.rule("add", **rule)
+    for rule in _DETOUR_RULES.values():
+        with suppress(FileExistsError):
+            netlink.ask(kernel, _NEW_RULE, rule, netlink.CREATE | netlink.EXCLUSIVE)
 
 
 @_do.register
-def _(operation: RemoveDetour, kernel: Any) -> None:  # noqa: ARG001
-    for rule in reversed(_DETOUR_RULES):
-        with suppress(NetlinkError):  # it is not there
-            kernel.rule("del", **rule)
-    kernel.flush_routes(family=socket.AF_INET, table=_DETOUR_TABLE)
+def _(operation: RemoveDetour, kernel: socket.socket) -> None:  # noqa: ARG001
+    for rule in reversed(_DETOUR_RULES.values()):
+        with suppress(OSError):  # it is not there
+            netlink.ask(kernel, _DELETE_RULE, rule)
+    default = _ROUTE.pack(socket.AF_INET, 0, 0, _ANY_SCOPE, 0) + _table(_DETOUR_TABLE)
+    with suppress(ProcessLookupError):  # there is none any more
+        while True:
+            netlink.ask(kernel, _DELETE_ROUTE, default)
 
 
-def _set_default(kernel: Any, route: Route, table: int) -> None:
-    kernel.route(
-        "replace",
-        dst="default",
-        oif=route.ifindex,
-        gateway=dotted(route.gateway),
-        prefsrc=dotted(route.source),
-        proto=_DHCP,
-        table=table,
-    )
+def _set_default(kernel: socket.socket, route: Route, table: int) -> None:
+    numbers = ((_ROUTE_GATEWAY, route.gateway), (_ROUTE_SOURCE, route.source))
+    body = _ROUTE.pack(socket.AF_INET, 0, _DHCP, 0, _UNICAST)
+    body += b"".join(netlink.attribute(kind, value.to_bytes(4, "big")) for kind, value in numbers)
+    body += netlink.attribute(_ROUTE_LINK, _U32.pack(route.ifindex)) + _table(table)
+    netlink.ask(kernel, _NEW_ROUTE, body, netlink.CREATE | netlink.REPLACE)
 
 
 @_do.register
-def _(operation: Announce, kernel: Any) -> None:  # noqa: ARG001
+def _(operation: Announce, kernel: socket.socket) -> None:  # noqa: ARG001
     one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     try:
         one.sendto(arp_announcement(operation.mac, operation.address), (socket.if_indextoname(operation.ifindex), _ARP))

@@ -109,7 +109,7 @@ def opened(containers: Mapping[End, Shown], folder: Path) -> Iterator[Entrances]
 
 def _look(folder: Path, stack: ExitStack) -> tuple[dict[int, View], str]:
     """What each namespace shows, by its descriptor, which ``stack`` closes; and why any would be missing."""
-    from leasebroker.netns import GoneError, look  # noqa: PLC0415 - loads pyroute2, for those who have containers
+    from leasebroker.netns import GoneError, look  # noqa: PLC0415 - for those who have containers
 
     views: dict[int, View] = {}
     try:

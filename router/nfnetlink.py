@@ -23,7 +23,6 @@ _NFPROTO_INET = 1
 _SUBSYSTEM = 10 << 8
 _NEW_ELEMENTS, _DELETE_ELEMENTS, _GET_GENERATION = 12, 14, 16
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_CREATE = 0x400
 
 FAMILY = Struct("!BBH")
 _CHUNK = 1000
@@ -72,7 +71,11 @@ class Nfnetlink:
     def _commit(self, head: bytes, every: bytes, staying: bytes) -> None:
         """A member is added before it is deleted because there may be none, and deleted before it is added because
         adding does not change the time that is left."""
-        steps = [(_NEW_ELEMENTS, _CREATE, every), (_DELETE_ELEMENTS, 0, every), (_NEW_ELEMENTS, _CREATE, staying)]
+        steps = [
+            (_NEW_ELEMENTS, netlink.CREATE, every),
+            (_DELETE_ELEMENTS, 0, every),
+            (_NEW_ELEMENTS, netlink.CREATE, staying),
+        ]
         steps = [step for step in steps if step[2]]
         messages = [self._message(_BATCH_BEGIN, 0, socket.AF_UNSPEC, _SUBSYSTEM >> 8)]
         for index, (kind, flags, elements) in enumerate(steps, 1):

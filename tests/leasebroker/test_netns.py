@@ -15,8 +15,22 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from leasebroker.netns import apply, look, own_macs
-from leasebroker.plan import AddAddress, Address, Link, Operation, Promote, RemoveAddress, Route, View
+from leasebroker.netns import GoneError, apply, look, own_macs
+from leasebroker.plan import (
+    AddAddress,
+    Address,
+    Link,
+    Operation,
+    Promote,
+    RemoveAddress,
+    RemoveDetour,
+    Route,
+    SetDefault,
+    SetDetour,
+    SetMac,
+    SetMtu,
+    View,
+)
 from tests.lab import netns
 from tests.lab.inside import inside
 
@@ -150,6 +164,50 @@ def _address(one: Any) -> Address:
 def _route(one: Any) -> Route:
     gateway, source = (int(IPv4Address(one.get(name) or "0.0.0.0")) for name in ("RTA_GATEWAY", "RTA_PREFSRC"))
     return Route(one.get("RTA_OIF") or 0, gateway, source, one.get("RTA_PRIORITY") or 0)
+
+
+def test_what_is_done_is_what_iproute2_shows(namespace: str) -> None:
+    """Each twice: a router that died may have done it already."""
+
+    def shown(command: str) -> str:
+        done = subprocess.run([*netns.enter(namespace), *command.split()], capture_output=True, text=True, check=True)
+        return " ".join(done.stdout.split())
+
+    with inside(namespace):
+        eth0 = socket.if_nametoindex("eth0")
+        before = bytes.fromhex(Path("/sys/class/net/eth0/address").read_text().strip().replace(":", ""))
+        descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    gateway, mac = 0x0A000101, bytes.fromhex("02000000000a")
+    lease = Address(eth0, LEASE, 24, "eth0:lw")
+    detour = SetDetour(Route(eth0, gateway, LEASE))
+    way = "default via 10.0.1.1 dev eth0 proto dhcp src 10.0.1.100"
+    rules = "30000: from all lookup main suppress_prefixlength 0 30001: from all lookup 27767 32766:"
+    done: list[tuple[Operation, str, str]] = [
+        (SetMtu(eth0, 1400), "ip link show eth0", "mtu 1400"),
+        (SetMac(eth0, before, mac), "ip link show eth0", "link/ether 02:00:00:00:00:0a"),
+        (SetMac(eth0, before, mac), "ip link show eth0", f"alias lanward, was {before.hex(':')}"),
+        (Promote(eth0), "cat /proc/sys/net/ipv4/conf/eth0/promote_secondaries", "1"),
+        (AddAddress(lease), "ip addr", "inet 10.0.1.100/24 brd 10.0.1.255 scope global secondary eth0:lw"),
+        (SetDefault(Route(eth0, gateway, LEASE)), "ip route", way),
+        (detour, "ip route show table 27767", way),
+        (detour, "ip rule", rules),
+    ]
+    try:
+        for operation, command, text in done:
+            for _ in range(2):
+                apply(descriptor, [operation])
+            assert text in shown(command)
+        apply(descriptor, [RemoveDetour(), RemoveDetour()])
+        assert "27767" not in shown("ip rule")
+        assert not look(descriptor).is_detour_left
+        apply(descriptor, [RemoveAddress(Address(eth0, DOCKER, 24, "eth0"))])
+        assert shown("ip route") == f"{way} 10.0.1.0/24 dev eth0 proto kernel scope link src 10.0.1.100"
+        with pytest.raises(GoneError, match="Cannot assign requested address"):
+            apply(descriptor, [RemoveAddress(Address(eth0, DOCKER, 24, "eth0"))])
+        with pytest.raises(GoneError, match="No such device"):
+            apply(descriptor, [AddAddress(lease._replace(ifindex=999))])
+    finally:
+        os.close(descriptor)
 
 
 def netns_routes(namespace: str) -> list[str]:
