@@ -61,19 +61,14 @@ _AF_SPEC, _INET_CONF, _PROMOTE_SECONDARIES = 26, 1, 20
 _IPV4 = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0)
 
 
-def _table(number: int) -> bytes:
-    return netlink.attribute(_ROUTE_TABLE, _U32.pack(number))
+def _u32(kind: int, number: int) -> bytes:
+    return netlink.attribute(kind, _U32.pack(number))
 
 
-def _detour_rule(priority: int, more: bytes) -> bytes:
-    return (
-        _ROUTE.pack(socket.AF_INET, 0, 0, 0, _TO_TABLE) + netlink.attribute(_RULE_PRIORITY, _U32.pack(priority)) + more
-    )
-
-
+_RULE = _ROUTE.pack(socket.AF_INET, 0, 0, 0, _TO_TABLE)
 _DETOUR_RULES = {
-    30_000: _detour_rule(30_000, _table(_MAIN_TABLE) + netlink.attribute(_RULE_SUPPRESS, _U32.pack(0))),
-    30_001: _detour_rule(30_001, _table(_DETOUR_TABLE)),
+    30_000: _RULE + _u32(_RULE_PRIORITY, 30_000) + _u32(_ROUTE_TABLE, _MAIN_TABLE) + _u32(_RULE_SUPPRESS, 0),
+    30_001: _RULE + _u32(_RULE_PRIORITY, 30_001) + _u32(_ROUTE_TABLE, _DETOUR_TABLE),
 }
 """By priority. What is more than a default route in the main table goes first, then our table's, then the main table's
 own."""
@@ -203,9 +198,8 @@ def _route(body: bytes) -> tuple[int, Route]:
     """Its table, and what it says."""
     found = netlink.attributes(body, _ROUTE.size)
     gateway, source = (_number(found, one, "big") for one in (_ROUTE_GATEWAY, _ROUTE_SOURCE))
-    return _number(found, _ROUTE_TABLE), Route(
-        _number(found, _ROUTE_LINK), gateway, source, _number(found, _ROUTE_METRIC)
-    )
+    route = Route(_number(found, _ROUTE_LINK), gateway, source, _number(found, _ROUTE_METRIC))
+    return _number(found, _ROUTE_TABLE), route
 
 
 def _priority(body: bytes) -> int:
@@ -263,7 +257,7 @@ def set_conf(ifindex: int, number: int, value: int) -> None:
 
 
 def _set_conf(kernel: socket.socket, ifindex: int, number: int, value: int) -> None:
-    setting = netlink.attribute(_INET_CONF | netlink.NESTED, netlink.attribute(number, _U32.pack(value)))
+    setting = netlink.attribute(_INET_CONF | netlink.NESTED, _u32(number, value))
     inet = netlink.attribute(socket.AF_INET | netlink.NESTED, setting)
     _set_link(kernel, ifindex, _AF_SPEC | netlink.NESTED, inet)
 
@@ -295,7 +289,7 @@ def _(operation: RemoveAddress, kernel: socket.socket) -> None:
     subnet = IPv4Network((one.address, one.prefix), strict=False)
     stand_in = _ROUTE.pack(socket.AF_INET, one.prefix, _DHCP, _LINK_SCOPE, _UNICAST)
     stand_in += netlink.attribute(_ROUTE_TARGET, subnet.network_address.packed)
-    stand_in += netlink.attribute(_ROUTE_LINK, _U32.pack(one.ifindex)) + _table(_MAIN_TABLE)
+    stand_in += _u32(_ROUTE_LINK, one.ifindex) + _u32(_ROUTE_TABLE, _MAIN_TABLE)
     with suppress(OSError):  # it is there, left by a router that died here
         netlink.ask(kernel, _NEW_ROUTE, stand_in, netlink.CREATE | netlink.APPEND)
     try:
@@ -323,7 +317,7 @@ def _(operation: RemoveDetour, kernel: socket.socket) -> None:  # noqa: ARG001
     for rule in reversed(_DETOUR_RULES.values()):
         with suppress(OSError):  # it is not there
             netlink.ask(kernel, _DELETE_RULE, rule)
-    default = _ROUTE.pack(socket.AF_INET, 0, 0, _ANY_SCOPE, 0) + _table(_DETOUR_TABLE)
+    default = _ROUTE.pack(socket.AF_INET, 0, 0, _ANY_SCOPE, 0) + _u32(_ROUTE_TABLE, _DETOUR_TABLE)
     with suppress(ProcessLookupError):  # there is none any more
         while True:
             netlink.ask(kernel, _DELETE_ROUTE, default)
@@ -333,7 +327,7 @@ def _set_default(kernel: socket.socket, route: Route, table: int) -> None:
     numbers = ((_ROUTE_GATEWAY, route.gateway), (_ROUTE_SOURCE, route.source))
     body = _ROUTE.pack(socket.AF_INET, 0, _DHCP, 0, _UNICAST)
     body += b"".join(netlink.attribute(kind, value.to_bytes(4, "big")) for kind, value in numbers)
-    body += netlink.attribute(_ROUTE_LINK, _U32.pack(route.ifindex)) + _table(table)
+    body += _u32(_ROUTE_LINK, route.ifindex) + _u32(_ROUTE_TABLE, table)
     netlink.ask(kernel, _NEW_ROUTE, body, netlink.CREATE | netlink.REPLACE)
 
 
