@@ -194,10 +194,10 @@ class Broker:
         """Leases first, containers second. Namespaces are followed as soon as it is known who there is."""
         await self._caretaker.repair()
         networks = [leg.network for leg in self.known.legs]
-        asked_at = time.time()
+        then = dict(self.known.containers)
         seen = await self._listing.ask(partial(_everything, names=networks))
         self._own = seen.own
-        changed = self.known.replace(seen.containers, seen.networks, seen.unread, asked_at=asked_at)
+        changed = self.known.replace(seen.containers, seen.networks, seen.unread, then=then)
         self.known.warn("engine", None)
         self._open_spaces()
         self._check_networks(seen.unclear)

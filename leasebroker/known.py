@@ -105,17 +105,17 @@ class Known:
         networks: Iterable[Network],
         unread: Mapping[str, Problem] | None = None,
         *,
-        asked_at: float,
+        then: Mapping[str, Container],
     ) -> set[str]:
         """What the engine says of all, the youngest first: what it does not name is gone. ``unread``: what is wrong
         with containers that cannot be read, by their names. Returns the ids of those that are new, or not as they were.
 
-        ``asked_at`` is the wall clock time at which the engine was asked: what it said of a container since counts
-        more, for the answer may be from before.
+        ``then`` are the containers that were known when the engine was asked: what it said of one since counts more,
+        for the answer may be from before.
         """
         containers = list(containers)[::-1]
         there_now = {one.id for one in containers}
-        since = [one for id_, one in self.containers.items() if self.seen_at[id_] >= asked_at]
+        since = [one for id_, one in self.containers.items() if then.get(id_) != one]
         before, self.containers = self.containers, {}
         self.seen_at = {}
         self.take(before[id_] for id_ in before if id_ in there_now)

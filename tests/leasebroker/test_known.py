@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 from dataclasses import replace
-from math import inf
 from typing import Any
 
 import pytest
@@ -23,9 +22,9 @@ class Heard(Known):
         self.notes: list[Note] = []
         super().__init__(legs or (LEG, LEG2), self.notes.append)
 
-    def show(self, *containers: Container, asked_at: float = inf) -> set[str]:
+    def show(self, *containers: Container, then: Mapping[str, Container] | None = None) -> set[str]:
         """All that the engine has now, the youngest first."""
-        return self.replace(containers, [network()], asked_at=asked_at)
+        return self.replace(containers, [network()], then=self.containers if then is None else then)
 
 
 def test_what_is_new_or_changed_is_told() -> None:
@@ -44,7 +43,7 @@ def test_networks_are_those_that_the_engine_shows() -> None:
     known = Heard()
     known.show()
     assert list(known.networks) == ["br0net"]
-    known.replace([], [], asked_at=inf)
+    known.replace([], [], then=known.containers)
     assert known.networks == {}
 
 
@@ -125,16 +124,16 @@ def test_an_answer_does_not_undo_what_was_learned_while_it_was_on_its_way() -> N
     known = Heard()
     web, db = container("web", state="created"), container("db")
     known.show(db)
-    asked_at = time.time()
+    then = dict(known.containers)
     known.take([web])
     record = known.record(LEG, web)
-    assert known.show(db, asked_at=asked_at) == set()
+    assert known.show(db, then=then) == set()
     assert known.records[web.id, "br0net"] is record
-    asked_at = time.time()
+    then = dict(known.containers)
     known.take([web._replace(state="running")])
-    known.show(web, asked_at=asked_at)
+    known.show(web, then=then)
     assert (record.state, known.containers[web.id].state) == ("running", "running")
-    known.show(asked_at=time.time() + 1)
+    known.show()
     assert (known.containers, known.records) == ({}, {})
 
 
@@ -174,7 +173,7 @@ def test_containers_that_cannot_be_read_are_named_for_as_long_as_they_are_there(
     known = Heard()
     problem = Problem("container odd has no lease", "make it again")
     for unread in ({"odd": problem}, {"odd": problem}):
-        known.replace([container("web")], [network()], unread, asked_at=inf)
+        known.replace([container("web")], [network()], unread, then=known.containers)
         assert known.warnings == {"container odd": problem}
     assert len(known.notes) == 1
     known.show(container("web"))
