@@ -12,10 +12,9 @@ from ipaddress import IPv4Network
 from typing import NamedTuple
 
 from leasebroker import netlink
-from router.nfnetlink import FAMILY, explained
+from router.nfnetlink import FAMILY, NETFILTER, explained
 from router.settings import Ports, Publish
 
-_NETLINK_NETFILTER = 12
 _SUBSYSTEM = 1 << 8
 _GET, _DELETE = 1, 2
 _IPV4 = FAMILY.pack(socket.AF_INET, 0, 0)
@@ -87,7 +86,7 @@ def end(is_over: Callable[[Connection], bool]) -> int:
     """End connections in the network namespace of the calling thread; how many there were. What their nodes send next
     begins a new one, or nothing. Blocks for some 12 ms for each 1,000 connections there are. Raises `FirewallError`."""
     try:
-        with netlink.open_socket(_NETLINK_NETFILTER) as kernel:
+        with netlink.open_socket(NETFILTER) as kernel:
             over = [entry for entry, one in _connections(kernel) if is_over(one)]
             return sum(_forget(kernel, entry) for entry in over)
     except OSError as error:

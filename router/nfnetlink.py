@@ -18,7 +18,8 @@ from leasebroker import netlink
 Key = tuple[bytes, int]
 """MAC and address."""
 
-_NETLINK_NETFILTER = 12
+NETFILTER = 12
+"""The netlink protocol."""
 _NFPROTO_INET = 1
 _SUBSYSTEM = 10 << 8
 _NEW_ELEMENTS, _DELETE_ELEMENTS, _GET_GENERATION = 12, 14, 16
@@ -43,9 +44,8 @@ class Nfnetlink:
         self._sequence = count(1)
         self._socket: socket.socket | None = None
         with suppress(OSError):
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+            self._socket = netlink.open_socket(NETFILTER)
             self._socket.setblocking(False)
-            self._socket.bind((0, 0))
 
     def close(self) -> None:
         if self._socket is not None:
