@@ -91,7 +91,7 @@ def test_the_gateway_is_never_out_of_reach_while_addresses_change_places(namespa
     assert asked > 1000
     assert not failures, f"{len(failures)} of {asked}: {set(failures)}"
     assert [address.address for address in view.addresses if address.ifindex == index] == [first]
-    assert netns_routes(namespace) == ["10.0.1.0/24 dev eth0 proto kernel scope link src 10.0.1.240"]
+    assert printed(namespace, "ip -4 route") == ["10.0.1.0/24 dev eth0 proto kernel scope link src 10.0.1.240"]
 
 
 THINGS = """
@@ -170,8 +170,7 @@ def test_what_is_done_is_what_iproute2_shows(namespace: str) -> None:
     """Each twice: a router that died may have done it already."""
 
     def shown(command: str) -> str:
-        done = subprocess.run([*netns.enter(namespace), *command.split()], capture_output=True, text=True, check=True)
-        return " ".join(done.stdout.split())
+        return " ".join(printed(namespace, command))
 
     with inside(namespace):
         eth0 = socket.if_nametoindex("eth0")
@@ -210,7 +209,7 @@ def test_what_is_done_is_what_iproute2_shows(namespace: str) -> None:
         os.close(descriptor)
 
 
-def netns_routes(namespace: str) -> list[str]:
-    """What the main table of a namespace has."""
-    shown = subprocess.run([*netns.enter(namespace), "ip", "-4", "route"], capture_output=True, text=True, check=True)
-    return [line.strip() for line in shown.stdout.splitlines()]
+def printed(namespace: str, command: str) -> list[str]:
+    """The lines that a command prints in a namespace."""
+    done = subprocess.run([*netns.enter(namespace), *command.split()], capture_output=True, text=True, check=True)
+    return [" ".join(line.split()) for line in done.stdout.splitlines()]
